@@ -1,0 +1,79 @@
+"""Files that are whole or absent, and fingerprints that say what an artifact was made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simcore.errors import SimcoreError
+
+
+@contextlib.contextmanager
+def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it into place on success, remove it on failure.
+
+    The data are synced to disk before the rename, so that no crash leaves a half-written file under the name.
+    """
+    final = Path(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+    except OSError as error:
+        raise SimcoreError(f"{final}: cannot be written ({error.strerror})") from error
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o666 & ~_umask())
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        aside.replace(final)
+    except OSError as error:
+        raise SimcoreError(f"{final}: cannot be written ({error.strerror or error})") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as indented JSON, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file that simcore wrote; a missing or damaged one is a clear error."""
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise SimcoreError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise SimcoreError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hash settings, strings, bytes and arrays into 16 hex digits; equal input gives equal digits anywhere."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)
+        elif isinstance(part, bytes):
+            digest.update(part)
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()

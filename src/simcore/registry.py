@@ -1,0 +1,37 @@
+"""Strategies by name: a module's name is its strategy's name.
+
+``simcore/methods/simclr.py`` is found as ``find("methods", "simclr")``. A strategy module has no leading
+underscore in its name and puts its strategy class first in ``__all__``; nothing is registered by hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from simcore.errors import UsageError
+from simcore.settings import suggest
+
+
+def names(package: str) -> list[str]:
+    """List the strategies of ``simcore.<package>`` without importing any of them."""
+    home = importlib.import_module(f"simcore.{package}")
+    return sorted(m.name for m in pkgutil.iter_modules(home.__path__) if not m.name.startswith("_"))
+
+
+def find(package: str, name: str) -> type[Any]:
+    """Import the strategy class called ``name`` (``-`` and ``_`` are the same) of ``simcore.<package>``."""
+    module_name = name.replace("-", "_")
+    known = names(package)
+    if module_name not in known:
+        raise UsageError(f"no {package.rstrip('s')} is called '{name}'{suggest(module_name, known)}")
+    module = importlib.import_module(f"simcore.{package}.{module_name}")
+    strategy: type[Any] = getattr(module, module.__all__[0])
+    return strategy
+
+
+def name_of(strategy: object) -> str:
+    """Give the registered name of a strategy (or strategy class): that of the module which defines it."""
+    cls = strategy if isinstance(strategy, type) else type(strategy)
+    return cls.__module__.rpartition(".")[2]

@@ -1,0 +1,163 @@
+"""Queues: each centroid's pool rows from the most similar down, held only as deep as they are read.
+
+A queue is a prefix of the full order (similarity descending, then row number ascending). When it runs dry the
+rows not taken yet are ranked again, so the order that the peel sees is exactly the full one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from simcore.selection._threads import threaded
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_SAMPLE = 16_384  # entries read to guess where a row's top begins
+
+
+class Ranked(NamedTuple):
+    """The best rows of some centroids, best first: ``indices`` and ``values`` [num_centroids, depth].
+
+    A centroid with fewer than ``depth`` rows left is padded with index -1.
+    """
+
+    indices: Rows
+    values: npt.NDArray[np.float32]
+
+
+class Scores(Protocol):
+    """Similarities [num_clusters, num_pool] that may never exist as a matrix."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(num_clusters, num_pool)."""
+
+    def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
+        """Rank for each of ``clusters`` its ``depth`` most similar rows among those not ``taken`` [num_pool]."""
+
+
+class MatrixScores:
+    """Scores given as a finite matrix."""
+
+    def __init__(self, similarity: npt.NDArray[np.floating[Any]]) -> None:
+        self._matrix = similarity
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(num_clusters, num_pool)."""
+        return self._matrix.shape[0], self._matrix.shape[1]
+
+    def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
+        """Rank for each of ``clusters`` its ``depth`` most similar rows among those not ``taken``."""
+        free = self.shape[1] if taken is None else int(self.shape[1] - np.count_nonzero(taken))
+        depth = min(depth, free)
+        ranked = Ranked(
+            np.full((len(clusters), depth), -1, np.int64), np.zeros((len(clusters), depth), self._matrix.dtype)
+        )
+
+        def rank(place: int) -> None:
+            row = self._matrix[clusters[place]]
+            ranked.indices[place] = order = top(row, depth, taken)
+            ranked.values[place] = row[order]
+
+        for _ in threaded(rank, range(len(clusters))):
+            pass
+        return ranked
+
+
+def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = None) -> Rows:
+    """Give the positions of the ``depth`` largest entries not ``taken``: by value descending, then position.
+
+    Exact at any input. A sample of the row guesses a cut so that a full partition is seldom needed.
+    """
+    if depth == 0:
+        return np.zeros(0, np.int64)
+    for cut in _guesses(row, depth):
+        chosen = np.flatnonzero(row >= cut)
+        if taken is not None:
+            chosen = chosen[~taken[chosen]]
+        if len(chosen) >= depth:
+            break
+    else:
+        chosen = np.arange(len(row)) if taken is None else np.flatnonzero(~taken)
+    values = row[chosen]
+    if len(chosen) > 4 * depth:
+        cut = np.partition(values, len(values) - depth)[len(values) - depth]
+        chosen, values = chosen[values >= cut], values[values >= cut]
+    return chosen[np.argsort(-values, kind="stable")[:depth]]
+
+
+def _guesses(row: npt.NDArray[np.floating[Any]], depth: int) -> list[float]:
+    """Guess cuts above which about 1.2 and 4 times ``depth`` entries lie, from every n-th entry."""
+    stride = len(row) // _SAMPLE
+    if stride < 2:
+        return []
+    sample = np.sort(row[::stride])
+    ranks = [int(factor * depth / stride) + 8 for factor in (1.2, 4.0)]
+    return [sample[-rank] for rank in ranks if rank < len(sample) // 2]
+
+
+class Queues:
+    """The heads of all queues, moved on past rows that are taken."""
+
+    def __init__(self, scores: Scores, depth: int) -> None:
+        """Rank the first ``depth`` rows of every centroid."""
+        self._scores = scores
+        num_clusters, self._num_pool = scores.shape
+        # One flag more than rows: the mark at the end of each queue is the row after the last and never taken.
+        self._flags = np.zeros(self._num_pool + 1, np.bool_)
+        self._load(scores.best(np.arange(num_clusters), depth, None))
+
+    def _load(self, ranked: Ranked) -> None:
+        num_clusters, self._depth = ranked.indices.shape
+        width = self._depth + 1
+        rows = np.full((num_clusters, width), self._num_pool, np.int64)
+        rows[:, :-1] = np.where(ranked.indices < 0, self._num_pool, ranked.indices)
+        values = np.zeros((num_clusters, width), ranked.values.dtype)
+        values[:, :-1] = ranked.values
+        self._starts = np.arange(num_clusters) * width
+        self._rows, self._values = rows.reshape(-1), values.reshape(-1)
+        self._heads = self._starts.copy()
+
+    @property
+    def taken(self) -> Mask:
+        """Which pool rows are taken [num_pool]."""
+        return self._flags[:-1]
+
+    def heads(self) -> tuple[Rows, npt.NDArray[np.floating[Any]]]:
+        """Give each centroid's best row not taken, and its similarity; at least one row must be free."""
+        rows = self._skip()
+        while rows.max() == self._num_pool:
+            self._refill(np.flatnonzero(rows == self._num_pool))
+            rows = self._skip()
+        return rows, self._values[self._heads]
+
+    def take(self, rows: Rows) -> None:
+        """Mark rows as taken for all centroids."""
+        self._flags[rows] = True
+
+    def _skip(self) -> Rows:
+        rows: Rows = self._rows[self._heads]
+        while (passed := self._flags[rows]).any():
+            self._heads += passed
+            rows = self._rows[self._heads]
+        return rows
+
+    def _refill(self, dry: Rows) -> None:
+        """Rank again, among the rows not taken, the dry queues; the others keep what they hold."""
+        fresh = self._scores.best(dry, 2 * self._depth, self.taken)
+        num_clusters, depth = len(self._starts), max(self._depth, fresh.indices.shape[1])
+        indices = np.full((num_clusters, depth), -1, np.int64)
+        values = np.zeros((num_clusters, depth), self._values.dtype)
+        for cluster in range(num_clusters):
+            head, end = self._heads[cluster], self._starts[cluster] + self._depth
+            indices[cluster, : end - head] = self._rows[head:end]
+            values[cluster, : end - head] = self._values[head:end]
+        indices[dry, : fresh.indices.shape[1]] = fresh.indices
+        values[dry, : fresh.indices.shape[1]] = fresh.values
+        indices[indices == self._num_pool] = -1
+        self._load(Ranked(indices, values))

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check format bench docs clean
+.PHONY: setup demo test test-marked check format bench docs clean
 
 setup: $(STAMP)
 
@@ -18,7 +18,10 @@ demo: setup
 	$(BIN)/simcore demo --out demo-out
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow and not browser and not ray and not gpu'
+
+test-marked: setup
+	$(BIN)/python -m pytest -m '(slow or browser or ray) and not gpu'
 
 check: setup
 	$(BIN)/ruff check src tests benchmarks

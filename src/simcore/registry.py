@@ -13,6 +13,8 @@ from typing import Any
 from simcore.errors import UsageError
 from simcore.settings import suggest
 
+_ONE_OF = {"selection": "selector", "methods": "method", "tasks": "task", "datasets": "data set"}
+
 
 def names(package: str) -> list[str]:
     """List the strategies of ``simcore.<package>`` without importing any of them."""
@@ -25,7 +27,7 @@ def find(package: str, name: str) -> type[Any]:
     module_name = name.replace("-", "_")
     known = names(package)
     if module_name not in known:
-        raise UsageError(f"no {package.rstrip('s')} is called '{name}'{suggest(module_name, known)}")
+        raise UsageError(f"no {_ONE_OF[package]} is called '{name}'{suggest(module_name, known)}")
     module = importlib.import_module(f"simcore.{package}.{module_name}")
     strategy: type[Any] = getattr(module, module.__all__[0])
     return strategy

@@ -1,0 +1,534 @@
+"""The command line: the only file that reads argv.
+
+A command is a class with three parts: ``add`` declares its flags, ``run`` does the work through the pipeline
+and gives a JSON-ready result, ``show`` prints that result for a person. The settings of a strategy become flags
+by themselves (see :mod:`simcore.settings`), and ``SIMCORE_<SETTING>`` gives any of them a default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from simcore import registry
+from simcore._version import __version__
+from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.settings import Field, build, fields_of, suggest
+
+Result = dict[str, Any]
+
+SOURCE_HELP = """\
+SOURCE is a path or URL; its kind is seen from what is there: a folder (flat, one folder per class, or train/ and
+test/ of those), a .txt or .csv list, .tar shards ({0000..0999} or *), or Parquet in the Hugging Face image layout.
+A prefix (folder:, list:, wds:, parquet:) overrides. A part of it: SOURCE#classes=a,b&limit=1000&split=test
+(also limit-per-class=N, skip-per-class=N)."""
+
+ENCODER_HELP = """\
+ENC is a RUN folder or a weights file (PATH@BACKBONE where the file does not say which), timm:NAME[@random],
+torchvision:NAME[@random] or open_clip:NAME."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse that answers a mistake with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+    def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse ``argv``; an unknown flag is answered with the nearest known one."""
+        args, unknown = self.parse_known_args(argv)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            name = unknown[0].partition("=")[0]
+            hint = suggest(name, flags) if name.startswith("--") else ""
+            self.error(f"unknown argument '{name}'" + (hint if "did you mean" in hint else ""))
+        return args
+
+
+def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Sequence[str] = ()) -> None:
+    """Turn the settings of a strategy class into flags of ``parser``."""
+    group = parser.add_argument_group(f"settings of {strategy.__name__}")
+    for field in fields_of(strategy):
+        if field.name not in without and field.kind in (bool, int, float, str, tuple):
+            _add_flag(group, field)
+
+
+def _add_flag(group: argparse._ArgumentGroup, field: Field) -> None:
+    preset = os.environ.get("SIMCORE_" + field.name.upper())
+    default = field.default if preset is None else preset
+    known: Any = field.default
+    shown = (
+        ""
+        if known is None or known == ()
+        else f" (default: {' '.join(map(str, known)) if isinstance(known, tuple) else known})"
+    )
+    text = (field.help + shown).replace("%", "%%")
+    if field.kind is bool:
+        default = preset.lower() in ("1", "true", "yes", "on") if preset is not None else default
+        group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+        return
+    extra: dict[str, Any] = {"nargs": "+"} if field.kind is tuple else {}
+    kind = type(known[0]) if field.kind is tuple and known else (str if field.kind is tuple else field.kind)
+    if field.kind is tuple and preset is not None:
+        default = [kind(word) for word in preset.split()]
+    group.add_argument(
+        field.flag, type=kind, default=default, choices=field.choices, help=text, metavar=_metavar(kind, field), **extra
+    )
+
+
+def _metavar(kind: type, field: Field) -> str | None:
+    return None if field.choices else {int: "N", float: "X"}.get(kind, "NAME")
+
+
+def strategy_from(args: argparse.Namespace, strategy: type) -> Any:
+    """Build a strategy from the parsed flags that carry its settings."""
+    values = {f.name: getattr(args, f.name) for f in fields_of(strategy) if hasattr(args, f.name)}
+    return build(strategy, {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _peek(argv: Sequence[str], flag: str, default: str) -> str:
+    """Read one flag's value ahead of parsing: it decides which further flags exist."""
+    ahead = Parser(add_help=False, allow_abbrev=False)
+    ahead.add_argument(flag, dest="value", default=os.environ.get("SIMCORE_" + flag[2:].upper(), default))
+    value: str = ahead.parse_known_args(argv)[0].value
+    return value
+
+
+def _add_encoder_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("--encoder", metavar="ENC", required=required, help="network that makes the features")
+    parser.add_argument("--backbone", metavar="NAME", help="architecture, for a weights file that does not say it")
+    parser.add_argument("--image-size", type=int, metavar="N", help="side of the images (default: the encoder's own)")
+    parser.add_argument("--partial", action="store_true", help="accept weights that cover the backbone only in part")
+
+
+def _add_embed_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a forward pass (default: 64)")
+    _add_worker_flags(parser)
+    parser.add_argument("--precision", default="32", help="32, bf16-mixed or 16-mixed (default: 32, as published)")
+
+
+def _add_worker_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num-workers", type=int, metavar="N", help="decode processes (default: one a core, up to 8)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+
+
+def _embed_settings(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("batch_size", "num_workers", "device", "precision", "quiet", "backbone", "image_size", "partial")
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+class Command:
+    """One subcommand."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    example: ClassVar[str]
+    notes: ClassVar[str] = ""
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags; ``argv`` may be peeked at for a strategy's name."""
+        raise NotImplementedError
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Do the work; the result is what ``--json`` prints."""
+        raise NotImplementedError
+
+    def show(self, result: Result) -> Iterator[str]:
+        """Say the result for a person, line by line."""
+        for key, value in result.items():
+            if isinstance(value, int | float | str):
+                yield (
+                    f"{key.replace('_', ' ')}: {value:,}"
+                    if isinstance(value, int)
+                    else f"{key.replace('_', ' ')}: {value}"
+                )
+
+
+class Inspect(Command):
+    """Decode every image of a source and report what is there."""
+
+    name = "inspect"
+    summary = "decode every image of a source: counts, sizes, formats, unreadable, duplicates"
+    example = "simcore inspect photos/ --json"
+    notes = SOURCE_HELP
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("--strict", action="store_true", help="exit with 1 if any item is bad")
+        parser.add_argument("--out", metavar="FILE", help="write the JSON report there too")
+        _add_worker_flags(parser)
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Inspect."""
+        from simcore import pipeline
+        from simcore.artifacts.files import write_json
+
+        found = pipeline.inspect(args.source, num_workers=args.num_workers, quiet=args.quiet)
+        report = found.to_json()
+        if args.out:
+            write_json(args.out, report)
+        if args.strict and found.num_bad:
+            raise SimcoreError(f"{args.source}: {found.num_bad} bad items: {'; '.join(found.first_bad(3))}")
+        return report
+
+    def show(self, result: Result) -> Iterator[str]:
+        """Counts first, then every bad item with its reason."""
+        yield from super().show({k: v for k, v in result.items() if k.startswith("n_")})
+        for item in (*result["unreadable"], *result["refused"]):
+            yield f"  {item['id']}: {item['reason']}"
+
+
+class Embed(Command):
+    """Turn images into a store of features."""
+
+    name = "embed"
+    summary = "embed the images of a source into a store; run it again to resume"
+    example = "simcore embed pool/{0000..0999}.tar --encoder runs/retrieval --out stores/pool"
+    notes = f"{SOURCE_HELP}\n\n{ENCODER_HELP}"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("--out", metavar="DIR", required=True, help="store folder")
+        _add_encoder_flags(parser, required=True)
+        _add_embed_flags(parser)
+        parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of @random weights (default: 0)")
+        parser.add_argument("--strict", action="store_true", help="exit with 1, leaving no table, if an image is bad")
+        parser.add_argument("--overwrite", action="store_true", help="replace a store made from something else")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Embed."""
+        from simcore import pipeline
+
+        store = pipeline.embed(
+            args.source,
+            encoder=args.encoder,
+            out=args.out,
+            strict=args.strict,
+            overwrite=args.overwrite,
+            seed=args.seed,
+            **_embed_settings(args),
+        )
+        info = store.info
+        return {
+            "store": args.out,
+            "num_rows": len(store),
+            "num_skipped": store.num_skipped,
+            "dim": store.dim,
+            "encoder": info["encoder"],
+            "fingerprint": store.fingerprint,
+        }
+
+
+class Select(Command):
+    """Choose the coreset of a pool."""
+
+    name = "select"
+    summary = "choose the part of a pool that resembles a target"
+    example = "simcore select --target stores/x --pool stores/u --budget 5000 --out coreset.parquet"
+    notes = f"Target and pool are stores made by embed, .npy matrices, or sources (then give --encoder).\n{SOURCE_HELP}"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags, with those of the selector asked for."""
+        selector = _peek(argv, "--selector", "simcore")
+        parser.add_argument("--target", metavar="T", required=True, help="store or source of the target")
+        parser.add_argument("--pool", metavar="P", required=True, help="store or source of the pool")
+        parser.add_argument("--out", metavar="FILE", required=True, help="Parquet file of the coreset")
+        parser.add_argument(
+            "--selector", default=selector, metavar="NAME", help=f"one of: {', '.join(registry.names('selection'))}"
+        )
+        parser.add_argument("--budget", metavar="N|P%%", help="how many images, or which share of the pool")
+        _add_encoder_flags(parser, required=False)
+        _add_embed_flags(parser)
+        add_settings(parser, registry.find("selection", selector))
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Select."""
+        from simcore import pipeline
+
+        selector = strategy_from(args, registry.find("selection", args.selector))
+        selection = pipeline.select(
+            args.target,
+            args.pool,
+            selector=selector,
+            budget=args.budget,
+            out=args.out,
+            encoder=args.encoder,
+            **_embed_settings(args),
+        )
+        return {
+            "coreset": args.out,
+            "num_selected": len(selection),
+            "stop_reason": selection.stop_reason,
+            "num_rounds": len(selection.objective),
+            "num_invalid": selection.num_invalid,
+            "selector": args.selector,
+        }
+
+
+class Report(Command):
+    """Show a coreset as one page."""
+
+    name = "report"
+    summary = "write one self-contained HTML page on a coreset"
+    example = "simcore report coreset.parquet --out report.html"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("selection", metavar="S.parquet", help="a coreset that select wrote")
+        parser.add_argument("--out", metavar="FILE.html", required=True)
+        parser.add_argument("--target", metavar="STORE", help="store of the target (default: as recorded)")
+        parser.add_argument("--pool", metavar="STORE", help="store of the pool (default: as recorded)")
+        parser.add_argument("--runs", metavar="RUN", nargs="+", default=[], help="pretraining runs to show")
+        parser.add_argument("--evaluations", metavar="DIR", nargs="+", default=[], help="evaluations to show")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Render."""
+        from simcore import pipeline
+
+        page = pipeline.report(
+            args.selection,
+            out=args.out,
+            target=args.target,
+            pool=args.pool,
+            runs=args.runs,
+            evaluations=args.evaluations,
+        )
+        return {"report": str(page), "num_bytes": page.stat().st_size}
+
+
+class Pretrain(Command):
+    """Train a backbone without labels."""
+
+    name = "pretrain"
+    summary = "pretrain a backbone by SSL on a target, with a coreset or a whole pool if given"
+    example = "simcore pretrain --target cars/ --coreset coreset.parquet --method simclr --out runs/cars"
+    notes = SOURCE_HELP
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags, with those of the method asked for."""
+        from simcore.training import PretrainSettings
+
+        method = _peek(argv, "--method", "simclr")
+        parser.add_argument("--target", metavar="T", help="source of the target (leave out: the pool alone)")
+        parser.add_argument("--coreset", metavar="S.parquet", help="a coreset that select wrote")
+        parser.add_argument("--pool", metavar="P", help="a whole pool, in place of a coreset")
+        parser.add_argument(
+            "--method", default=method, metavar="NAME", help=f"one of: {', '.join(registry.names('methods'))}"
+        )
+        parser.add_argument("--backbone", default="resnet50", metavar="NAME", help="a timm name (default: resnet50)")
+        parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
+        parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+        add_settings(parser, PretrainSettings)
+        add_settings(parser, registry.find("methods", method))
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Pretrain."""
+        from simcore import pipeline
+        from simcore.training import PretrainSettings
+
+        if args.coreset and args.pool:
+            raise UsageError("give --coreset or --pool, not both")
+        run = pipeline.pretrain(
+            strategy_from(args, registry.find("methods", args.method)),
+            args.target,
+            args.coreset or args.pool,
+            backbone=args.backbone,
+            out=args.out,
+            settings=strategy_from(args, PretrainSettings),
+            resume=args.resume,
+            quiet=args.quiet,
+        )
+        return {"run": str(run.path), "weights": str(run.weights), "method": args.method, "backbone": args.backbone}
+
+
+class Evaluate(Command):
+    """Measure an encoder."""
+
+    name = "evaluate"
+    summary = "evaluate an encoder: linear, knn, …"
+    example = "simcore evaluate linear --encoder runs/cars --train cars/train --test cars/test --out eval/cars"
+    notes = f"{ENCODER_HELP}\n\n{SOURCE_HELP}"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags, with those of the task asked for."""
+        parser.add_argument("task", metavar="TASK", help=f"one of: {', '.join(registry.names('tasks'))}")
+        parser.add_argument(
+            "--train", metavar="SRC", required=True, help="labelled images to learn from, or their store"
+        )
+        parser.add_argument("--test", metavar="SRC", required=True, help="labelled images to test on, or their store")
+        parser.add_argument("--out", metavar="DIR", required=True, help="folder for metrics.json and the head")
+        _add_encoder_flags(parser, required=True)
+        asked = next((word for word in argv if not word.startswith("-")), None)
+        settings = fields_of(registry.find("tasks", asked)) if asked else []
+        if not any(field.name == "device" for field in settings):
+            parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+        if asked:
+            add_settings(parser, registry.find("tasks", asked), without=("image_size", "backbone"))
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Evaluate."""
+        from simcore import pipeline
+
+        loader = {"backbone": args.backbone, "image_size": args.image_size, "partial": args.partial}
+        report = pipeline.evaluate(
+            strategy_from(args, registry.find("tasks", args.task)),
+            args.encoder,
+            train=args.train,
+            test=args.test,
+            out=args.out,
+            quiet=args.quiet,
+            device=args.device,
+            **loader,
+        )
+        return {"task": args.task, "out": args.out, **report.metrics}
+
+    def show(self, result: Result) -> Iterator[str]:
+        """Figures with two decimals, in percent."""
+        for key, value in result.items():
+            yield f"{key}: {value:.2f}" if isinstance(value, float) else f"{key}: {value}"
+
+
+class Run(Command):
+    """Run a recipe."""
+
+    name = "run"
+    summary = "run a YAML recipe from images to report; finished stages are kept"
+    example = "simcore run recipe.yaml"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("recipe", metavar="RECIPE.yaml")
+        parser.add_argument("--out", metavar="DIR", help="folder for everything (default: the recipe's name)")
+        parser.add_argument("--dry-run", action="store_true", help="check the recipe and list its stages")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Run or list the stages."""
+        from simcore.recipe import Recipe
+
+        recipe = Recipe.load(args.recipe, out=args.out)
+        if args.dry_run:
+            return {"out": str(recipe.out), "stages": recipe.plan()}
+        return recipe.run(quiet=args.quiet).to_json()
+
+    def show(self, result: Result) -> Iterator[str]:
+        """The stages, or the table of arms."""
+        yield from result.get("stages", [])
+        yield from result.get("table", [])
+        if "report" in result:
+            yield f"report: {result['report']}"
+
+
+class Demo(Command):
+    """The main job on the built-in set."""
+
+    name = "demo"
+    summary = "the whole job on a small built-in set, without any download"
+    example = "simcore demo --out demo-out"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument(
+            "--out", metavar="DIR", default="demo-out", help="folder for everything (default: demo-out)"
+        )
+        parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of images and training (default: 0)")
+        parser.add_argument("--num-seeds", type=int, default=3, metavar="N", help="trainings an arm (default: 3)")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Draw the images, then run the recipe on them."""
+        from simcore.recipe import demo
+
+        return demo(args.out, seed=args.seed, num_seeds=args.num_seeds).run(quiet=args.quiet).to_json()
+
+    show = Run.show
+
+
+COMMANDS: tuple[Command, ...] = (Inspect(), Embed(), Select(), Report(), Pretrain(), Evaluate(), Run(), Demo())
+
+
+def _overview() -> Parser:
+    listing = "\n".join(f"  {command.name:<10} {command.summary}" for command in COMMANDS)
+    return Parser(
+        prog="simcore",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="simcore COMMAND ...",
+        description="Coreset sampling from an open-set for fine-grained self-supervised learning.",
+        epilog=f"commands:\n{listing}\n\n`simcore COMMAND --help` tells the rest. First time here: simcore demo",
+    )
+
+
+def _parser_for(command: Command, argv: Sequence[str]) -> Parser:
+    parser = Parser(
+        prog=f"simcore {command.name}",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=command.summary,
+        epilog=f"{command.notes}\n\nexample:\n  {command.example}".strip(),
+    )
+    command.add(parser, argv)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _chosen(argv: Sequence[str]) -> Command | None:
+    """Find the command named first, or print help or version; None when all is said."""
+    overview = _overview()
+    overview.add_argument("--version", action="version", version=f"simcore {__version__}")
+    if not argv or argv[0].startswith("-"):
+        overview.parse_all(argv)
+        overview.print_help()
+        return None
+    by_name = {command.name: command for command in COMMANDS}
+    if argv[0] not in by_name:
+        raise UsageError(f"no command is called '{argv[0]}'{suggest(argv[0], by_name)}")
+    return by_name[argv[0]]
+
+
+def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, SimcoreWarning):
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _run(argv: Sequence[str]) -> None:
+    command = _chosen(argv)
+    if command is None:
+        return
+    args = _parser_for(command, argv[1:]).parse_all(argv[1:])
+    result = command.run(args)
+    lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit code: 0 done, 1 cannot be done, 2 wrong usage, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SimcoreWarning)
+        warnings.showwarning = _tell_warning
+        try:
+            _run(argv)
+        except SimcoreError as error:
+            print(f"simcore: error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("simcore: interrupted; run the same command again to go on", file=sys.stderr)
+            return 128 + signal.SIGINT
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""START HERE: the stages of simcore, top to bottom.
+
+    inspect   what is in a source, and what of it cannot be read
+    embed     images            -> Embeddings
+    select    two Embeddings    -> Selection (the coreset)
+    pretrain  images + coreset  -> Checkpoint
+    evaluate  Checkpoint        -> Report
+    report    Selection         -> one HTML page
+
+Each stage takes sources, paths or the artifacts of earlier stages, and leaves its own where ``out`` says. Rooms
+that need torch are imported inside the stage that enters them, so that this page opens at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
+from simcore.artifacts.embeddings import is_store
+from simcore.errors import BadDataError, SimcoreError, UsageError
+from simcore.images import ImageSource, open_images
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simcore.embedding import Encoder
+    from simcore.images.inspect import Inspection
+    from simcore.training import PretrainSettings
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Images: TypeAlias = StrPath | ImageSource
+Features: TypeAlias = "StrPath | ImageSource | Embeddings | np.ndarray[Any, Any]"
+
+
+def inspect(source: Images, *, strict: bool = False, num_workers: int | None = None, quiet: bool = False) -> Inspection:
+    """Decode every image of a source and say what is there; with ``strict``, bad items are an error."""
+    from simcore.images.inspect import inspect_images
+
+    found = inspect_images(_images(source, split="all"), num_workers=num_workers, quiet=quiet)
+    bad = found.num_unreadable + len(found.incomplete)
+    if strict and bad:
+        raise BadDataError(f"{source}: {bad} bad items: {'; '.join(found.first_bad(3))}")
+    return found
+
+
+def embed(
+    source: Images, *, encoder: StrPath | Encoder, out: StrPath | None = None, strict: bool = False, **settings: Any
+) -> Embeddings:
+    """Embed every readable image of ``source``; ``out`` is a store folder (resumed if it is there) or None.
+
+    ``settings`` are the Embedder's: batch_size, num_workers, device, precision, overwrite, quiet.
+    """
+    from simcore.embedding import Embedder
+
+    place = None if out is None else Path(out)
+    loader = {name: settings.pop(name) for name in ("seed", "image_size", "backbone", "partial") if name in settings}
+    model = _encoder(encoder, device=settings.get("device", "auto"), **loader)
+    return Embedder(model, strict=strict, **settings)(_images(source), place)
+
+
+def select(
+    target: Features,
+    pool: Features,
+    *,
+    selector: Any,
+    budget: int | str | None = None,
+    out: StrPath | None = None,
+    encoder: StrPath | Encoder | None = None,
+    **settings: Any,
+) -> Selection:
+    """Choose the coreset of ``pool`` for ``target`` and save it at ``out``.
+
+    Sources of images are embedded first with ``encoder``, into stores kept beside ``out`` so that the next
+    selection finds them ready.
+    """
+    kept = None if out is None else Path(f"{out}.stores")
+    known = _features(target, encoder, kept and kept / "target", settings)
+    wanted = _features(pool, encoder, kept and kept / "pool", settings)
+    _same_encoder(known, wanted)
+    selection: Selection = _with_stores(selector.select(known, wanted, budget=budget), known, wanted)
+    if out is not None:
+        selection.save(out)
+    return selection
+
+
+def pretrain(
+    method: Any,
+    target: Images | None,
+    coreset: Images | Selection | None = None,
+    *,
+    backbone: str = "resnet50",
+    out: StrPath,
+    settings: PretrainSettings | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **overrides: Any,
+) -> Checkpoint:
+    """Pretrain a backbone on the target, on target and coreset, or (``target`` None) on the coreset alone.
+
+    ``coreset`` is a Selection or its Parquet file, or any images (the whole pool, say). ``settings`` or single
+    ``overrides`` such as ``epochs=200`` depart from the published recipe.
+    """
+    from simcore.settings import build
+    from simcore.training import PretrainSettings
+    from simcore.training import pretrain as train
+
+    if settings is not None and overrides:
+        raise UsageError("give either settings or single settings by name, not both")
+    parts = [_images(part) for part in (target,) if part is not None]
+    parts += [_coreset(part) for part in (coreset,) if part is not None]
+    if not parts:
+        raise UsageError("nothing to train on: give a target, a coreset or a pool")
+    images = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    chosen = settings or build(PretrainSettings, overrides)
+    return train(method, images, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet)
+
+
+def evaluate(
+    task: Any,
+    encoder: StrPath | Checkpoint | Encoder,
+    *,
+    train: Images | Embeddings,
+    test: Images | Embeddings,
+    out: StrPath | None = None,
+    quiet: bool = False,
+    **loader: Any,
+) -> Report:
+    """Evaluate an encoder with a task such as ``LinearProbe()``; ``metrics.json`` and the head go to ``out``."""
+    model = _encoder(encoder, **loader)
+    report: Report = task.run(
+        model, _labelled(train, "train"), _labelled(test, "test"), out=None if out is None else Path(out), quiet=quiet
+    )
+    return report
+
+
+def report(
+    selection: StrPath | Selection,
+    *,
+    out: StrPath,
+    target: StrPath | Embeddings | None = None,
+    pool: StrPath | Embeddings | None = None,
+    runs: Sequence[StrPath] = (),
+    evaluations: Sequence[StrPath | Report] = (),
+) -> Path:
+    """Write one self-contained HTML page on a coreset; stores are found from the coreset where not given."""
+    from simcore.reporting import write_report
+
+    chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
+    known = _store_of(chosen, "target", target)
+    wanted = _store_of(chosen, "pool", pool)
+    return write_report(
+        chosen,
+        out=Path(out),
+        target=known,
+        pool=wanted,
+        target_images=_images_of(known),
+        pool_images=_images_of(wanted) or _coreset_or_none(chosen),
+        runs=[Path(run) for run in runs],
+        evaluations=[e if isinstance(e, Report) else Report.load(e) for e in evaluations],
+    )
+
+
+def _images(source: Images, *, split: str = "train") -> ImageSource:
+    return source if isinstance(source, ImageSource) else open_images(source, split=split)
+
+
+def _labelled(source: Images | Embeddings, split: str) -> ImageSource | Embeddings:
+    if isinstance(source, Embeddings):
+        return source
+    if not isinstance(source, ImageSource) and is_store(source):
+        return Embeddings.load(source)
+    return _images(source, split=split)
+
+
+def _encoder(encoder: StrPath | Checkpoint | Encoder, **loader: Any) -> Encoder:
+    from simcore.embedding import Encoder, load_encoder
+
+    return encoder if isinstance(encoder, Encoder) else load_encoder(encoder, **loader)
+
+
+def _features(
+    given: Features, encoder: StrPath | Encoder | None, store: Path | None, settings: dict[str, Any]
+) -> Embeddings:
+    if isinstance(given, Embeddings):
+        return given
+    if not isinstance(given, str | os.PathLike | ImageSource):
+        return Embeddings.from_array(given)
+    if not isinstance(given, ImageSource) and is_store(given):
+        return Embeddings.load(given)
+    images = _images(given)
+    if encoder is None:
+        raise UsageError(f"{images.name} is a source of images; give --encoder to embed it, or a store made by embed")
+    return embed(images, encoder=encoder, out=store, **settings)
+
+
+def _same_encoder(target: Embeddings, pool: Embeddings) -> None:
+    known, wanted = (e.info.get("encoder_fingerprint") for e in (target, pool))
+    if known and wanted and known != wanted:
+        raise SimcoreError(
+            f"target and pool were embedded by different encoders ({target.info.get('encoder')} and "
+            f"{pool.info.get('encoder')}); embed both with one"
+        )
+
+
+def _with_stores(selection: Selection, target: Embeddings, pool: Embeddings) -> Selection:
+    """Note where the features lie, so that a report made later finds them without being told."""
+    places = {
+        f"{side}_store": str(store.path.resolve())
+        for side, store in (("target", target), ("pool", pool))
+        if store.path is not None
+    }
+    return dataclasses.replace(selection, settings={**selection.settings, **places})
+
+
+def _coreset(given: Images | Selection) -> ImageSource:
+    from simcore.images import open_uris
+
+    if isinstance(given, str | os.PathLike) and _is_selection(given):
+        given = Selection.load(given)
+    if isinstance(given, Selection):
+        return open_uris(given)
+    return _images(given)
+
+
+def _is_selection(path: StrPath) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = Path(path)
+    if place.suffix != ".parquet" or not place.is_file():
+        return False
+    try:
+        return b"simcore" in (pq.read_schema(place).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _coreset_or_none(selection: Selection) -> ImageSource | None:
+    try:
+        return _coreset(selection)
+    except SimcoreError:
+        return None
+
+
+def _store_of(selection: Selection, side: str, given: StrPath | Embeddings | None) -> Embeddings | None:
+    place = given if given is not None else selection.settings.get(f"{side}_store")
+    if place is None or isinstance(place, Embeddings):
+        return place
+    try:
+        return Embeddings.load(place)
+    except SimcoreError:
+        if given is not None:
+            raise
+        return None
+
+
+def _images_of(store: Embeddings | None) -> ImageSource | None:
+    from simcore.images import open_uris
+
+    try:
+        return None if store is None else open_uris(store)
+    except SimcoreError:
+        return None

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simcore.artifacts.files import fingerprint, read_json, write_json, written_aside
+from simcore.errors import SimcoreError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), written_aside(path) as aside:
+        aside.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    with pytest.raises(SimcoreError, match="cannot be written"), written_aside(tmp_path / "a") as aside:
+        raise OSError(28, "No space left on device", str(aside))
+
+
+def test_json_round_trip_and_refusal_of_nan(tmp_path):
+    write_json(tmp_path / "sub" / "a.json", {"b": ["ü", 1.5]})
+    assert read_json(tmp_path / "sub" / "a.json") == {"b": ["ü", 1.5]}
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(tmp_path / "b.json", {"x": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "\xff"])
+def test_a_damaged_json_file_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(SimcoreError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_fingerprints_tell_shape_type_order_and_parts_apart():
+    a = np.arange(6, dtype=np.float32)
+    prints = [
+        fingerprint(a),
+        fingerprint(a.reshape(2, 3)),
+        fingerprint(a.astype(np.float16)),
+        fingerprint(a[::-1]),
+        fingerprint("ab", "c"),
+        fingerprint("a", "bc"),
+        fingerprint({"x": 1}),
+        fingerprint({"x": 2}),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert fingerprint({"x": 1, "y": 2}) == fingerprint({"y": 2, "x": 1})

@@ -1,0 +1,98 @@
+"""What the loop trains: a model that knows its own loss, and where its batches come from."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+
+class Moment(NamedTuple):
+    """Where a training run stands; all counts start at 0.
+
+    ``step`` counts over the whole run. In a hook that runs after an epoch, ``epoch`` is the one just finished.
+    """
+
+    epoch: int
+    step: int
+    num_epochs: int
+    steps_per_epoch: int
+    num_steps: int
+
+    @property
+    def step_in_epoch(self) -> int:
+        """The step's number within its epoch."""
+        return self.step - self.epoch * self.steps_per_epoch
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that lies behind, in [0, 1)."""
+        return self.step / self.num_steps
+
+
+@dataclasses.dataclass(kw_only=True)
+class StepOutput:
+    """What one training step found.
+
+    ``loss`` is the scalar to minimise. ``logs`` are further scalars for the log. ``features`` [n, dim], where
+    given, are watched for collapse.
+    """
+
+    loss: Tensor
+    logs: Mapping[str, Tensor | float] = dataclasses.field(default_factory=dict)
+    features: Tensor | None = None
+
+
+class Trainable(nn.Module, ABC):
+    """A model that :func:`simcore.training.fit` can train.
+
+    Whatever must outlive a kill belongs into ``state_dict``: EMA copies, queues and prototypes are submodules or
+    buffers. What depends on the epoch is computed from the :class:`Moment`, never counted along. The default
+    random generators are seeded anew before each step from the run's seed and the step, so dropout and the like
+    may draw from them and still come out equal after a resume.
+    """
+
+    @abstractmethod
+    def training_step(self, batch: Any, moment: Moment) -> Tensor | StepOutput:
+        """Give the loss of one batch (scalar, differentiable); it runs under autocast where precision says so."""
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Give the optimizer's groups; a group may hold ``lr_scale`` (factor on the run's learning rate)."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": trained, "weight_decay": weight_decay}]
+
+    def before_update(self, moment: Moment) -> None:
+        """Change gradients (frozen prototypes, say); they are unscaled and not clipped yet."""
+
+    def after_step(self, moment: Moment) -> None:
+        """Do what follows an optimizer step (EMA, say)."""
+
+    def after_epoch(self, moment: Moment) -> None:
+        """Do what follows the last step of an epoch."""
+
+
+class Batches(Protocol):
+    """A source of batches whose order depends on the epoch alone, never on what was drawn before."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch, equal on every process, at least 1."""
+
+    def __call__(self, epoch: int, skip_steps: int) -> Iterator[Any]:
+        """Yield the batches of ``epoch`` from number ``skip_steps`` on; the loop moves them to the device.
+
+        ``None`` in place of a batch means that nothing of it could be read: the loop counts the step and goes on.
+        """
+
+
+class Described(Protocol):
+    """What batches may tell beside the batches themselves; the loop asks for these if they are there."""
+
+    def describe(self, epoch: int, step_in_epoch: int) -> str:
+        """Name the items of a batch, for an error message."""
+
+    def counts(self, epoch: int) -> Mapping[str, int]:
+        """Count what ``epoch`` used and left out, for its line in the log."""

@@ -1,0 +1,113 @@
+"""Make a backbone by its timm name, with fresh weights that depend on the seed alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from simcore.errors import SimcoreError, UsageError
+
+DEFAULT_IMAGE_SIZE = 224
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """What a network expects of its images: side in pixels, mean and std of values in 0…1, and the filter."""
+
+    image_size: int = DEFAULT_IMAGE_SIZE
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+
+
+def create_backbone(
+    name: str, *, seed: int, image_size: int | None = None, pretrained: bool = False, **timm_kwargs: Any
+) -> nn.Module:
+    """Build a timm model without its classifier; ``model(x)`` is [B, model.num_features].
+
+    Args:
+        name: any timm model, with its tag if it has one, or one that simcore registers (``resnet10``,
+            ``dino_vit_t16`` …).
+        seed: decides the weights; torch's own generators are left as they were.
+        image_size: side of the images in pixels; only networks with position embeddings of a fixed size heed it.
+        pretrained: fetch timm's weights (the only way in which anything is downloaded).
+        timm_kwargs: handed to ``timm.create_model``.
+
+    Raises ``UsageError`` for an unknown name, ``SimcoreError`` where the weights cannot be had.
+    """
+    _check_name(name)
+    settings: dict[str, Any] = {"num_classes": 0, **timm_kwargs}
+    if image_size is not None and _has_fixed_size(name):
+        settings.setdefault("img_size", image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _fetch(name, settings) if pretrained else _build(name, settings)
+    model.num_features = num_features(model)  # type: ignore[assignment]  # nn.Module types attributes as modules
+    return model
+
+
+def input_config(model: nn.Module) -> InputConfig:
+    """Read from a timm model what it expects of its images."""
+    known: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    size = known.get("input_size", (3, DEFAULT_IMAGE_SIZE, DEFAULT_IMAGE_SIZE))[-1]
+    patches = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    return InputConfig(
+        image_size=int(patches[0] if patches else size),
+        mean=tuple(known.get("mean", IMAGENET_MEAN)),
+        std=tuple(known.get("std", IMAGENET_STD)),
+        interpolation="bicubic" if known.get("interpolation") == "bicubic" else "bilinear",
+    )
+
+
+def num_features(model: nn.Module) -> int:
+    """Width of ``model(x)`` for a timm model without classifier (some end in a hidden layer after pooling)."""
+    width: Any = getattr(model, "head_hidden_size", None) or model.num_features
+    return int(width)
+
+
+def _check_name(name: str) -> None:
+    architecture = name.partition(".")[0]
+    if ":" in name or timm.is_model(architecture):
+        return
+    near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+    hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists all"
+    raise UsageError(f"no backbone is called '{name}'{hint}")
+
+
+def _has_fixed_size(name: str) -> bool:
+    if ":" in name:
+        return False
+    config = timm.get_pretrained_cfg(name.partition(".")[0])
+    return bool(config is not None and config.fixed_input_size)
+
+
+def _build(name: str, settings: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, **settings)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UsageError(f"backbone {name} cannot be built with {settings}: {_first_line(error)}") from error
+    return model
+
+
+def _fetch(name: str, settings: dict[str, Any]) -> nn.Module:
+    # Hub clients raise their own and their transports' exceptions, which share no base class but Exception.
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, **settings)
+    except Exception as error:
+        raise SimcoreError(
+            f"timm:{name}: its pretrained weights cannot be had ({_first_line(error)}); name a weights file, or "
+            f"timm:{name}@random for fresh weights"
+        ) from error
+    return model
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__

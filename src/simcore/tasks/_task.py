@@ -1,0 +1,69 @@
+"""What every evaluation task shares: the settings that carry one name everywhere, and how its figures are left."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simcore.artifacts import Embeddings, Report
+from simcore.errors import UsageError
+from simcore.registry import name_of
+from simcore.settings import as_dict, fields_of, setting
+
+if TYPE_CHECKING:
+    from simcore.embedding import Encoder
+    from simcore.images import ImageSource
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """An evaluation: an encoder and two labelled sets to a Report. A task file holds one subclass."""
+
+    seed: int = setting(0, "seed of every random draw")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    num_workers: int | None = setting(None, "processes that decode images (default: one a core, up to 8)")
+
+    def __post_init__(self) -> None:
+        for field in fields_of(type(self)):
+            value = getattr(self, field.name)
+            if field.choices and value not in field.choices:
+                raise UsageError(f"{field.flag} is {value!r}, but must be one of {', '.join(field.choices)}")
+
+    def run(
+        self,
+        encoder: Encoder | None,
+        train: ImageSource | Embeddings,
+        test: ImageSource | Embeddings,
+        *,
+        out: Path | None = None,
+        quiet: bool = False,
+    ) -> Report:
+        """Learn from ``train``, measure on ``test``; leave ``metrics.json`` (and what was trained) in ``out``.
+
+        ``encoder`` may be None where both sets are stores and the task trains no backbone.
+        """
+        report = self.evaluate(encoder, train, test, out=out, quiet=quiet)
+        if out is not None:
+            report.save(out / "metrics.json")
+        return report
+
+    @abstractmethod
+    def evaluate(
+        self,
+        encoder: Encoder | None,
+        train: ImageSource | Embeddings,
+        test: ImageSource | Embeddings,
+        *,
+        out: Path | None,
+        quiet: bool,
+    ) -> Report:
+        """Do the task and give its report; weights that it trained go to ``out``."""
+
+    def report(self, metrics: Mapping[str, float], details: Mapping[str, Any], parents: Mapping[str, str]) -> Report:
+        """Put figures together with the settings that they were made with."""
+        return Report(
+            task=name_of(self), metrics=metrics, details=details, settings=as_dict(self), parents=dict(parents)
+        )

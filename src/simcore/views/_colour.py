@@ -1,0 +1,76 @@
+"""Colour operations on a batch of images, each image with its own factor.
+
+Images are float32 ``[B, 3, H, W]`` in [0, 1], factors float32 ``[B]``. The formulas, limits and clamping are those
+of ``torchvision.transforms.v2.functional`` on float images. A name that ends with an underscore works in
+place.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+def gray(images: Tensor) -> Tensor:
+    """Give the luma (ITU-R BT.601) of each pixel: ``[B, 1, H, W]``."""
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
+    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+def blend_(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
+    """Adjust brightness, contrast or saturation, whichever ``operation``, int64 ``[B]``, names for each image.
+
+    All three mix an image with another, ``factor · image + (1 - factor) · other``: with black, with the mean of its
+    luma, with its luma. So one pass does for a batch in which each image is at another operation.
+    """
+    factor, operation = factor[:, None, None, None], operation[:, None, None, None]
+    other = gray(images)
+    mean = other.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)  # by rows: the same for any number of threads
+    rest = 1 - factor
+    other.mul_(rest * (operation == SATURATION)).add_(rest * mean * (operation == CONTRAST))
+    return torch.addcmul(other, images, factor, out=images).clamp_(0, 1)
+
+
+def shift_hue_(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn each image's hues by ``shift`` turns of the colour circle, keeping HSV saturation and value."""
+    red, green, blue = images.unbind(dim=1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = high - low
+    hue = _sextant(red, green, blue, high, chroma)
+    hue.add_(6 * shift[:, None, None])
+    hue.sub_((hue / 6).floor_(), alpha=6)  # back to [0, 6)
+
+    # A channel is high within one sextant of its own hue, low beyond two, and goes linearly between.
+    torch.addcmul(low, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=red)
+    torch.addcmul(high, chroma, (hue - 2).abs_().sub_(1).clamp_(0, 1), value=-1, out=green)
+    torch.addcmul(high, chroma, (hue - 4).abs_().sub_(1).clamp_(0, 1), value=-1, out=blue)
+    return images
+
+
+def _sextant(red: Tensor, green: Tensor, blue: Tensor, high: Tensor, chroma: Tensor) -> Tensor:
+    """Give the hue in sixths of the circle, from -1 to 5: red at 0, green at 2, blue at 4."""
+    near_blue = (red - green).addcmul_(chroma, chroma.new_tensor(4.0))
+    near_green = (blue - red).addcmul_(chroma, chroma.new_tensor(2.0))
+    away_from_red = torch.where(high == green, near_green, near_blue)
+    return torch.where(high == red, green - blue, away_from_red).div_(chroma.clamp(min=1e-12))
+
+
+def blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+    """Blur with a Gaussian of ``sigma`` pixels, cut to ``kernel_size`` (odd), the borders reflected."""
+    batch, channels = images.shape[:2]
+    reach = kernel_size // 2
+    distance = torch.arange(-reach, reach + 1, device=images.device)
+    kernel = torch.softmax(-((distance / sigma[:, None]) ** 2) / 2, dim=1)  # [B, kernel_size]
+    kernel = kernel.repeat_interleave(channels, 0)[:, None]
+    padded = F.pad(images, (reach, reach, reach, reach), mode="reflect").flatten(0, 1)[None]
+    rows = F.conv2d(padded, kernel[:, :, None, :], groups=batch * channels)
+    return F.conv2d(rows, kernel[:, :, :, None], groups=batch * channels).view_as(images)
+
+
+def solarize(images: Tensor, threshold: float) -> Tensor:
+    """Invert every value from ``threshold`` on."""
+    return torch.where(images >= threshold, 1 - images, images)

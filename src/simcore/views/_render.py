@@ -1,0 +1,79 @@
+"""From a batch, placements and colour draws to finished views: the one path that every view takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from simcore.views._canvas import ImageBatch
+from simcore.views._photometric import Colours
+from simcore.views._placement import Placement
+from simcore.views._resample import HORIZONTAL, VERTICAL, Filter, find_taps, resample, window
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+CACHED_VALUES = 2**17  # a piece of float32 views that stays in a core's cache through all its operations
+
+
+@torch.no_grad()
+def render(
+    batch: ImageBatch,
+    placement: Placement,
+    size: int,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    filter: Filter,
+    colours: Colours | None = None,
+) -> Tensor:
+    """Make one normalised view of each image.
+
+    Args:
+        batch: B images.
+        placement: which part of each image its view shows.
+        size: S, the side of a view in pixels.
+        mean: subtracted from each channel of the view, whose values are in [0, 1].
+        std: what each channel is then divided by.
+        filter: how pixels are weighted.
+        colours: what befalls each view's colours; None leaves them.
+
+    Returns:
+        float32 ``[B, 3, S, S]`` on the batch's device.
+    """
+    device = batch.device
+    turns = torch.zeros(len(batch), dtype=torch.int64) if colours is None else colours.hue_turn
+    order = turns.argsort(stable=True)
+    placement = placement[order]
+    vertical = find_taps(placement, VERTICAL, size, filter, device)
+    horizontal = find_taps(placement, HORIZONTAL, size, filter, device)
+    center, spread = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+
+    views = torch.empty(len(batch), 3, size, size, device=device)
+    rows = order.to(device, non_blocking=True)
+    with torch.autocast(device.type, enabled=False):
+        for piece in _pieces(turns[order], _images_at_once(size, device)):
+            pixels = batch.pixels.index_select(0, rows[piece])
+            part = resample(pixels, vertical[piece], horizontal[piece], window(placement[piece], size, filter))
+            if colours is not None:
+                part = colours[order[piece]].apply_(part)
+            views.index_copy_(0, rows[piece], part.sub_(center).div_(spread))
+    return views
+
+
+def _images_at_once(size: int, device: torch.device) -> int:
+    """Give how many views to make together: all of them, but on the CPU as many as its caches hold."""
+    if device.type != "cpu":
+        return 2**31
+    return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
+
+
+def _pieces(turns: Tensor, limit: int) -> Iterator[slice]:
+    """Cut sorted ``turns`` into runs of one value, none longer than ``limit``."""
+    start = 0
+    for length in turns.bincount().tolist():
+        for low in range(start, start + length, limit):
+            yield slice(low, min(low + limit, start + length))
+        start += length

@@ -71,7 +71,7 @@ def test_classes_are_matched_by_name(store):
     assert report.metrics["top1_k1"] == 100.0
     assert report.metrics["mean_per_class_k1"] == 100.0
     assert report.metrics["mean_per_class_published_k1"] == 75.0
-    assert report.details["by_k"]["1"]["absent_classes"] == ["180"]
+    assert report.details["absent_classes"] == ["180"]
 
 
 def test_the_report_is_left_and_says_how_it_was_made(blobs, tmp_path):

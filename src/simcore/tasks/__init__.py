@@ -13,10 +13,14 @@ _HOMES = {
     "Head": "_head",
     "Task": "_task",
     "accuracies": "_metrics",
+    "compare": "_compare",
     "held_out_split": "_labels",
     "label_budget": "_labels",
+    "load_predictor": "_predict",
     "match_classes": "_classes",
     "plain_label_budget": "_labels",
+    "predict": "_predict",
+    "save_predictions": "_predict",
 }
 
 __all__ = [*_HOMES]

@@ -51,7 +51,7 @@ class ClassMap:
             "num_train_unlabelled": int((self.train < 0).sum()),
             "num_test_unlabelled": int((self.test < 0).sum()) - sum(self.unknown.values()),
             "empty_classes": list(self.empty),
-            "classes_without_test_image": list(self.untested),
+            "absent_classes": list(self.untested),
             "test_classes_unknown_to_train": dict(self.unknown),
         }
 

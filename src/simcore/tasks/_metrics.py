@@ -42,6 +42,12 @@ class Answers:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def absent(self) -> list[int]:
+        """Classes that no test image has."""
+        support = torch.bincount(self.targets, minlength=self.num_classes)
+        return torch.nonzero(support == 0)[:, 0].tolist()
+
     @classmethod
     def from_scores(cls, scores: Tensor, targets: Tensor) -> Answers:
         """Rank the true class among scores [n, num_classes]; equal scores go to the lower class number first.
@@ -119,12 +125,6 @@ def per_class(answers: Answers, classes: Sequence[str]) -> dict[str, dict[str, f
     }
 
 
-def absent_classes(answers: Answers, classes: Sequence[str]) -> list[str]:
-    """Name the classes that no test image has."""
-    support = torch.bincount(answers.targets, minlength=answers.num_classes)
-    return [classes[c] for c in torch.nonzero(support == 0)[:, 0].tolist()]
-
-
 def intervals(
     answers: Answers, *, seed: int, num_draws: int = 1000, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
@@ -152,9 +152,6 @@ def _pair(edges: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def describe(answers: Answers, classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Collect what a report tells beside the metrics: intervals, accuracy per class, absent classes."""
-    return {
-        "interval_95": {name: list(pair) for name, pair in intervals(answers, seed=seed).items()},
-        "per_class": per_class(answers, classes),
-        "absent_classes": absent_classes(answers, classes),
-    }
+    """Collect what a report tells beside the metrics: intervals and accuracy per class."""
+    spread = {name: list(pair) for name, pair in intervals(answers, seed=seed).items()}
+    return {"interval_95": spread, "per_class": per_class(answers, classes)}

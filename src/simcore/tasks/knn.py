@@ -14,7 +14,7 @@ from simcore.artifacts import Embeddings, Report
 from simcore.errors import SimcoreWarning, UsageError
 from simcore.settings import setting
 from simcore.tasks._features import FeatureSets, LabelledFeatures, embedder_for, gather
-from simcore.tasks._metrics import Answers, accuracies, describe
+from simcore.tasks._metrics import Answers, accuracies, intervals, per_class
 from simcore.tasks._nearest import nearest, normalised
 from simcore.tasks._task import Task
 
@@ -64,11 +64,13 @@ class KNN(Task):
     def measure(self, sets: FeatureSets) -> Report:
         """Classify the test rows of features that are at hand."""
         metrics: dict[str, float] = {}
+        spread: dict[str, list[float]] = {}
         by_k: dict[str, Any] = {}
         for k, (used, answers) in self.classify(sets.train, sets.test, len(sets.classes)).items():
             metrics |= {f"{name}_k{k}": value for name, value in accuracies(answers).items()}
-            by_k[str(k)] = {"k_used": used, **describe(answers, sets.classes, seed=self.seed)}
-        return self.report(metrics, {**sets.details, "by_k": by_k}, sets.parents)
+            spread |= {f"{name}_k{k}": list(pair) for name, pair in intervals(answers, seed=self.seed).items()}
+            by_k[str(k)] = {"k_used": used, "per_class": per_class(answers, sets.classes)}
+        return self.report(metrics, {**sets.details, "interval_95": spread, "by_k": by_k}, sets.parents)
 
     def classify(
         self, train: LabelledFeatures, test: LabelledFeatures, num_classes: int

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from simcore.artifacts import Selection
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
-from simcore.selection._queues import MatrixScores, Queues, Rows, Scores
+from simcore.selection._queues import Mask, MatrixScores, Queues, Rows, Scores
 from simcore.selection._threads import threaded
 
 MAX_ROUNDS_AT_ONCE = 256
@@ -49,13 +49,21 @@ def peel(similarity: npt.ArrayLike, *, budget: int, stop_ratio: float | None = N
         UsageError: a negative budget, patience or stop ratio.
     """
     matrix = _checked(similarity)
-    _check_settings(budget, stop_ratio, patience)
-    chosen = peel_scores(MatrixScores(matrix), budget=budget, stop_ratio=stop_ratio, patience=patience)
+    check_settings(budget, stop_ratio, patience)
+    num_pool = matrix.shape[1]
+    chosen = peel_scores(
+        MatrixScores(matrix),
+        clamp(budget, num_pool),
+        stop_ratio=stop_ratio,
+        patience=patience,
+        ending="exhausted" if budget > num_pool else "budget",
+    )
     settings = {"budget": budget, "stop_ratio": stop_ratio, "patience": patience, **chosen.settings}
     return dataclasses.replace(chosen, settings=settings)
 
 
-def _check_settings(budget: int, stop_ratio: float | None, patience: int) -> None:
+def check_settings(budget: int, stop_ratio: float | None, patience: int) -> None:
+    """Refuse values out of range."""
     if budget < 0:
         raise UsageError(f"budget {budget} is negative; give a number of pool rows")
     if stop_ratio is not None and not 0.0 <= stop_ratio < float("inf"):
@@ -119,26 +127,31 @@ class _Rounds(NamedTuple):
     objective: npt.NDArray[np.float64]
 
 
-def peel_scores(scores: Scores, *, budget: int, stop_ratio: float | None, patience: int) -> Selection:
-    """Do what :func:`peel` says on any :class:`Scores`."""
-    num_clusters, num_pool = scores.shape
-    wanted = clamp(budget, num_pool)
+def peel_scores(
+    scores: Scores,
+    budget: int,
+    *,
+    stop_ratio: float | None,
+    patience: int,
+    ending: str = "budget",
+    barred: Mask | None = None,
+) -> Selection:
+    """Do what :func:`peel` says on any :class:`Scores`.
+
+    ``budget`` must not be above the number of rows that are not ``barred`` [num_pool]; ``ending`` is the stop
+    reason where the rule does not stop it.
+    """
+    num_clusters = scores.shape[0]
     rule = _StopRule(stop_ratio, patience)
-    queues = Queues(scores, first_depth(wanted, num_clusters, num_pool))
     parts: list[_Picks] = []
     num_rounds = num_chosen = 0
-    while num_chosen < wanted and not rule.fired:
-        rounds = rule.cut(_play(queues, -(-(wanted - num_chosen) // num_clusters)))
-        parts.append(_picks(rounds, num_rounds, num_pool))
+    queues = Queues(scores, budget, barred) if budget else None
+    while queues and num_chosen < budget and not rule.fired:
+        rounds = rule.cut(_play(queues, -(-(budget - num_chosen) // num_clusters)))
+        parts.append(_picks(rounds, num_rounds))
         num_rounds += len(rounds.rows)
         num_chosen += len(parts[-1].indices)
-    picks = _join(parts)
-    return _selection(picks, rule, wanted, reason="exhausted" if budget > num_pool else "budget")
-
-
-def first_depth(budget: int, num_clusters: int, num_pool: int) -> int:
-    """Choose how deep queues are ranked at first: twice what is read if no two centroids want the same row."""
-    return min(num_pool, 2 * -(-budget // num_clusters) + 64) if budget else 1
+    return _selection(_join(parts), rule, budget, ending)
 
 
 def _play(queues: Queues, num_rounds: int) -> _Rounds:
@@ -183,7 +196,7 @@ class _Picks(NamedTuple):
     similarities: npt.NDArray[np.floating[Any]]
 
 
-def _picks(rounds: _Rounds, num_before: int, num_pool: int) -> _Picks:
+def _picks(rounds: _Rounds, num_before: int) -> _Picks:
     """Order the picks of some rounds, each row once with the centroid that it is most similar to."""
     num_rounds, num_clusters = rounds.rows.shape
     rows, values = rounds.rows.reshape(-1), rounds.values.reshape(-1)

@@ -26,7 +26,7 @@ class Ranked(NamedTuple):
     """
 
     indices: Rows
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.floating[Any]]
 
 
 class Scores(Protocol):
@@ -37,7 +37,16 @@ class Scores(Protocol):
         """(num_clusters, num_pool)."""
 
     def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
-        """Rank for each of ``clusters`` its ``depth`` most similar rows among those not ``taken`` [num_pool]."""
+        """Rank for each of ``clusters`` up to ``depth`` of its most similar rows among those not ``taken`` [num_pool].
+
+        One at least, where there is one.
+        """
+
+    def first_depth(self, budget: int) -> int:
+        """Say how deep to rank at first when ``budget`` rows are wanted in all."""
+
+    def next_depth(self, depth: int) -> int:
+        """Say how deep to rank once ``depth`` did not do."""
 
 
 class MatrixScores:
@@ -67,6 +76,14 @@ class MatrixScores:
         for _ in threaded(rank, range(len(clusters))):
             pass
         return ranked
+
+    def first_depth(self, budget: int) -> int:
+        """Rank twice what is read if no two centroids ever want the same row."""
+        return min(self.shape[1], 2 * -(-budget // self.shape[0]) + 64)
+
+    def next_depth(self, depth: int) -> int:
+        """Go twice as deep: reading a row again costs more than a longer queue."""
+        return 2 * depth
 
 
 def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = None) -> Rows:
@@ -104,13 +121,15 @@ def _guesses(row: npt.NDArray[np.floating[Any]], depth: int) -> list[float]:
 class Queues:
     """The heads of all queues, moved on past rows that are taken."""
 
-    def __init__(self, scores: Scores, depth: int) -> None:
-        """Rank the first ``depth`` rows of every centroid."""
+    def __init__(self, scores: Scores, budget: int, barred: Mask | None = None) -> None:
+        """Rank what ``budget`` rows in all will need; ``barred`` rows count as taken from the start."""
         self._scores = scores
         num_clusters, self._num_pool = scores.shape
         # One flag more than rows: the mark at the end of each queue is the row after the last and never taken.
         self._flags = np.zeros(self._num_pool + 1, np.bool_)
-        self._load(scores.best(np.arange(num_clusters), depth, None))
+        if barred is not None:
+            self._flags[:-1] = barred
+        self._load(scores.best(np.arange(num_clusters), scores.first_depth(budget), barred))
 
     def _load(self, ranked: Ranked) -> None:
         num_clusters, self._depth = ranked.indices.shape
@@ -132,7 +151,7 @@ class Queues:
         """Give each centroid's best row not taken, and its similarity; at least one row must be free."""
         rows = self._skip()
         while rows.max() == self._num_pool:
-            self._refill(np.flatnonzero(rows == self._num_pool))
+            self._refill(rows == self._num_pool)
             rows = self._skip()
         return rows, self._values[self._heads]
 
@@ -147,17 +166,17 @@ class Queues:
             rows = self._rows[self._heads]
         return rows
 
-    def _refill(self, dry: Rows) -> None:
-        """Rank again, among the rows not taken, the dry queues; the others keep what they hold."""
-        fresh = self._scores.best(dry, 2 * self._depth, self.taken)
-        num_clusters, depth = len(self._starts), max(self._depth, fresh.indices.shape[1])
-        indices = np.full((num_clusters, depth), -1, np.int64)
-        values = np.zeros((num_clusters, depth), self._values.dtype)
-        for cluster in range(num_clusters):
-            head, end = self._heads[cluster], self._starts[cluster] + self._depth
-            indices[cluster, : end - head] = self._rows[head:end]
-            values[cluster, : end - head] = self._values[head:end]
-        indices[dry, : fresh.indices.shape[1]] = fresh.indices
-        values[dry, : fresh.indices.shape[1]] = fresh.values
-        indices[indices == self._num_pool] = -1
-        self._load(Ranked(indices, values))
+    def _refill(self, dry: Mask) -> None:
+        """Rank again, among the rows not taken, the dry queues and those near it; the others keep what they hold."""
+        left = self._starts + self._depth - self._heads
+        fresh = np.flatnonzero(dry | (left < self._depth // 8))
+        ranked = self._scores.best(fresh, self._scores.next_depth(self._depth), self.taken)
+        depth = max(ranked.indices.shape[1], int(left.max()))
+        whole = Ranked(np.full((len(left), depth), -1, np.int64), np.zeros((len(left), depth), self._values.dtype))
+        for cluster in np.setdiff1d(np.arange(len(left)), fresh).tolist():
+            held = slice(self._heads[cluster], self._heads[cluster] + left[cluster])
+            whole.indices[cluster, : left[cluster]] = self._rows[held]
+            whole.values[cluster, : left[cluster]] = self._values[held]
+        whole.indices[fresh, : ranked.indices.shape[1]] = ranked.indices
+        whole.values[fresh, : ranked.indices.shape[1]] = ranked.values
+        self._load(whole)

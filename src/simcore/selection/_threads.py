@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,3 +28,12 @@ def threaded(work: Callable[[Item], Answer], items: Iterable[Item], threads: int
         return
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(work, items)
+
+
+@contextlib.contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Keep matrix products to the thread that asks for them, so that :func:`threaded` work does not crowd the cores."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

@@ -1,0 +1,82 @@
+"""SimCore: the published selector. Centroids of the target take their nearest pool rows in rounds.
+
+Kim, Bae, Yun, "Coreset Sampling from Open-Set for Fine-Grained Self-Supervised Learning", CVPR 2023,
+arXiv 2303.11101, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from simcore.artifacts import Selection
+from simcore.errors import UsageError
+from simcore.selection._base import Job, Selector
+from simcore.selection._kmeans import ALGORITHMS, kmeans
+from simcore.selection._peel import check_settings, peel_scores
+from simcore.selection._similarity import FeatureScores
+from simcore.settings import setting
+
+__all__ = ["SimCore"]
+
+PUBLISHED_STOP_RATIO = 0.95
+PUBLISHED_CAP = 50  # rows of the pool for each row of the target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimCore(Selector):
+    """k-means centroids of the target pick pool rows in rounds of nearest neighbours; see :func:`peel`.
+
+    What ends it, as ``stop_ratio`` and the budget given to ``select`` say:
+
+    =============  ======================  =============================
+    stop_ratio     budget given            no budget
+    =============  ======================  =============================
+    None           the budget              stop at 0.95, at most 50 |X|
+    0              the budget              50 |X|
+    0 < r          stop at r, or budget    stop at r, at most 50 |X|
+    =============  ======================  =============================
+
+    The objective of a round is the mean over centroids of the similarity of their pick.
+    """
+
+    num_clusters: int = setting(100, "k-means clusters of the target; its rows themselves where it has no more")
+    stop_ratio: float | None = setting(
+        None, "end when a round falls below this share of the reference round; 0 for never; unset: 0.95 without budget"
+    )
+    patience: int = setting(20, "number of the reference round (1: the paper's text, 20: its code)")
+    num_restarts: int = setting(10, "k-means starts, of which the best is kept")
+    algorithm: str = setting("lloyd", "k-means algorithm", choices=ALGORITHMS)
+    seed: int = setting(0, "seed of k-means")
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range before any work."""
+        check_settings(0, self.stop_ratio, self.patience)
+        if self.num_clusters < 1 or self.num_restarts < 1:
+            raise UsageError("num_clusters and num_restarts must be 1 or more")
+
+    def choose(self, job: Job) -> Selection:
+        """Cluster the target, rank the pool once, peel."""
+        cap = PUBLISHED_CAP * len(job.target)
+        asked = cap if job.asked is None else job.asked
+        groups = kmeans(
+            job.target,
+            self.num_clusters,
+            num_restarts=self.num_restarts,
+            algorithm=self.algorithm,
+            seed=self.seed,
+        )
+        scores = FeatureScores(groups.centroids, job.pool, min(asked, job.pool.num_rows))
+        scores.prepare()
+        return peel_scores(
+            scores,
+            job.budget(cap),
+            stop_ratio=self._stop_ratio(job),
+            patience=self.patience,
+            ending=job.ending,
+            barred=~job.pool.valid,
+        )
+
+    def _stop_ratio(self, job: Job) -> float | None:
+        if self.stop_ratio is None:
+            return PUBLISHED_STOP_RATIO if job.asked is None else None
+        return self.stop_ratio or None

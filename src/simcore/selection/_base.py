@@ -18,7 +18,7 @@ from simcore.artifacts.parts import PartedArray
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.selection._features import Features, Float32, Rows
 from simcore.selection._peel import clamp
-from simcore.settings import as_dict
+from simcore.settings import as_dict, fields_of
 
 FeatureSet = Embeddings | PartedArray | npt.ArrayLike
 
@@ -26,6 +26,13 @@ FeatureSet = Embeddings | PartedArray | npt.ArrayLike
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selector(abc.ABC):
     """Chooses pool rows for a target. A subclass adds settings and :meth:`choose`."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that a setting does not know."""
+        for field in fields_of(type(self)):
+            value = getattr(self, field.name)
+            if field.choices and value is not None and value not in field.choices:
+                raise UsageError(f"{field.name} '{value}' is unknown; known: {', '.join(field.choices)}")
 
     def select(self, target: FeatureSet, pool: FeatureSet, *, budget: int | str | None = None) -> Selection:
         """Choose at most ``budget`` rows of ``pool`` for ``target``.

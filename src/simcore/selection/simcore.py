@@ -50,6 +50,7 @@ class SimCore(Selector):
 
     def __post_init__(self) -> None:
         """Refuse settings out of range before any work."""
+        super().__post_init__()
         check_settings(0, self.stop_ratio, self.patience)
         if self.num_clusters < 1 or self.num_restarts < 1:
             raise UsageError("num_clusters and num_restarts must be 1 or more")

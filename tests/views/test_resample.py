@@ -8,7 +8,7 @@ import torchvision.transforms.v2.functional as reference
 from torchvision.transforms import InterpolationMode
 
 from simcore.views._placement import Placement, center_crop
-from simcore.views._resample import BICUBIC, BILINEAR, HORIZONTAL, VERTICAL, find_taps, resample, window
+from simcore.views._resample import BICUBIC, BILINEAR, HORIZONTAL, VERTICAL, find_taps, find_windows, resample
 
 MODES = {BILINEAR: InterpolationMode.BILINEAR, BICUBIC: InterpolationMode.BICUBIC}
 CPU = torch.device("cpu")
@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 def views_of(pixels, placement, size, filter):
     vertical = find_taps(placement, VERTICAL, size, filter, CPU)
     horizontal = find_taps(placement, HORIZONTAL, size, filter, CPU)
-    return resample(pixels, vertical, horizontal, window(placement, size, filter))
+    window = find_windows(placement, size, filter).around(slice(None))
+    return resample(pixels, vertical, horizontal, window)
 
 
 def random_boxes(num, height, width, size, generator):

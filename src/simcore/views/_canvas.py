@@ -17,7 +17,8 @@ class ImageBatch:
     """Images padded with zeros, at the right and the bottom, to the largest height and width of the batch.
 
     Shape:
-        pixels: uint8 ``[B, 3, H, W]``, RGB.
+        pixels: uint8 ``[B, 3, H, W]``, RGB, best in the memory format ``channels_last``, which is that of decoded
+            images: it is the cheapest both to collate and to make views of.
         sizes: int64 ``[B, 2]``, each image's true (height, width). They stay on the CPU wherever the pixels go,
             because every random draw is made there and needs them.
     """
@@ -58,8 +59,7 @@ def collate(images: Sequence[np.ndarray]) -> ImageBatch:
             raise SimcoreError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
     sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int64)
     height, width = sizes.amax(dim=0).tolist()
-    pixels = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
-    canvas = pixels.numpy()
-    for place, image in zip(canvas, images, strict=True):
-        place[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
-    return ImageBatch(pixels, sizes)
+    canvas = torch.zeros(len(images), height, width, 3, dtype=torch.uint8)
+    for place, image in zip(canvas.numpy(), images, strict=True):
+        place[: image.shape[0], : image.shape[1]] = image
+    return ImageBatch(canvas.permute(0, 3, 1, 2), sizes)

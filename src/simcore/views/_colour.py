@@ -40,23 +40,26 @@ def shift_hue_(images: Tensor, shift: Tensor) -> Tensor:
     high = torch.maximum(torch.maximum(red, green), blue)
     low = torch.minimum(torch.minimum(red, green), blue)
     chroma = high - low
-    hue = _sextant(red, green, blue, high, chroma)
+    hue = _hue(red, green, blue, low, chroma)
     hue.add_(6 * shift[:, None, None])
-    hue.sub_((hue / 6).floor_(), alpha=6)  # back to [0, 6)
+    hue.sub_((hue / 6).round_(), alpha=6)  # back to [-3, 3]
 
-    # A channel is high within one sextant of its own hue, low beyond two, and goes linearly between.
-    torch.addcmul(low, chroma, (hue - 3).abs_().sub_(1).clamp_(0, 1), out=red)
-    torch.addcmul(high, chroma, (hue - 2).abs_().sub_(1).clamp_(0, 1), value=-1, out=green)
-    torch.addcmul(high, chroma, (hue - 4).abs_().sub_(1).clamp_(0, 1), value=-1, out=blue)
+    # A channel is high within one sixth of its own hue, low from two sixths on, and goes linearly between.
+    torch.addcmul(high, chroma, hue.abs().sub_(1).clamp_(0, 1), value=-1, out=red)
+    torch.addcmul(low, chroma, (hue + 1).abs_().sub_(1).clamp_(0, 1), out=green)
+    torch.addcmul(low, chroma, hue.sub_(1).abs_().sub_(1).clamp_(0, 1), out=blue)
     return images
 
 
-def _sextant(red: Tensor, green: Tensor, blue: Tensor, high: Tensor, chroma: Tensor) -> Tensor:
-    """Give the hue in sixths of the circle, from -1 to 5: red at 0, green at 2, blue at 4."""
-    near_blue = (red - green).addcmul_(chroma, chroma.new_tensor(4.0))
-    near_green = (blue - red).addcmul_(chroma, chroma.new_tensor(2.0))
-    away_from_red = torch.where(high == green, near_green, near_blue)
-    return torch.where(high == red, green - blue, away_from_red).div_(chroma.clamp(min=1e-12))
+def _hue(red: Tensor, green: Tensor, blue: Tensor, low: Tensor, chroma: Tensor) -> Tensor:
+    """Give the hue in sixths of the circle, from -3 to 3: red at 0, green at 2, blue at -2.
+
+    With the channels scaled to r, g, b from 0 (the least) to 1 (the greatest), the way from red is 1 - r + g + b in
+    each of the six sectors, towards green where g > b. That is the usual hexagonal hue without its case distinctions,
+    which cost most of the time.
+    """
+    way = (green + blue).sub_(red).sub_(low).div_(chroma.clamp(min=1e-9)).add_(1)
+    return way.copysign_(green - blue)
 
 
 def blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:

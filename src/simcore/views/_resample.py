@@ -63,10 +63,6 @@ class Taps:
     def __getitem__(self, rows: slice) -> Taps:
         return Taps(self.indices[rows], self.weights[rows])
 
-    def repeat(self, times: int) -> Taps:
-        """Give each image's taps ``times`` times in a row, once a channel."""
-        return Taps(self.indices.repeat_interleave(times, 0), self.weights.repeat_interleave(times, 0))
-
 
 def find_taps(placement: Placement, axis: int, view_size: int, filter: Filter, device: torch.device) -> Taps:
     """Work out the taps of every view of a batch along one axis, on ``device``."""
@@ -92,15 +88,27 @@ def find_taps(placement: Placement, axis: int, view_size: int, filter: Filter, d
     return Taps(start[..., None] + torch.minimum(neighbour, last[..., None]), weights)
 
 
-def window(placement: Placement, view_size: int, filter: Filter) -> tuple[slice, slice]:
-    """Give the (rows, columns) of the canvas that hold every tap of these views."""
+@dataclass(frozen=True)
+class Windows:
+    """The part of the canvas that holds every tap of each view: int64 ``[B, 2]``, (vertical, horizontal), CPU."""
+
+    low: Tensor
+    high: Tensor
+
+    def around(self, rows: slice) -> tuple[slice, slice]:
+        """Give the (vertical, horizontal) slices of the canvas that hold the windows of some images."""
+        top, left = self.low[rows].amin(dim=0).tolist()
+        bottom, right = self.high[rows].amax(dim=0).tolist()
+        return slice(top, bottom), slice(left, right)
+
+
+def find_windows(placement: Placement, view_size: int, filter: Filter) -> Windows:
+    """Work out what each view needs of its image, so that no more is read."""
     scale = placement.length / placement.resized
     reach = filter.support * scale.clamp(min=1) + 1  # one pixel for rounding
     low = (scale * placement.offset - reach).long().clamp_(min=0)
     high = torch.minimum((scale * (placement.offset + view_size) + reach).long(), placement.length)
-    top, left = (placement.start + low).amin(dim=0).tolist()
-    bottom, right = (placement.start + high).amax(dim=0).tolist()
-    return slice(top, bottom), slice(left, right)
+    return Windows(placement.start + low, placement.start + high)
 
 
 def resample(pixels: Tensor, vertical: Taps, horizontal: Taps, window: tuple[slice, slice]) -> Tensor:
@@ -110,25 +118,23 @@ def resample(pixels: Tensor, vertical: Taps, horizontal: Taps, window: tuple[sli
         pixels: uint8 ``[B, 3, H, W]``.
         vertical: taps along the height, of the same images.
         horizontal: taps along the width.
-        window: (rows, columns) of ``pixels`` that hold every tap; what lies outside is not touched.
+        window: the (vertical, horizontal) part of the canvas that holds every tap.
 
     Returns:
         float32 ``[B, 3, S, S]`` in [0, 1]; a cubic kernel overshoots by a little.
     """
-    rows, columns = window
-    by_column = pixels[:, :, rows, columns].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    batch, _, _, num_rows = by_column.shape
-    horizontal = Taps(horizontal.indices - columns.start, horizontal.weights / 255)
-    resized = _weighted_sums(by_column.flatten(2), horizontal)  # [B, S, 3 · rows]
-
-    by_row = resized.view(batch, -1, 3, num_rows).permute(0, 2, 3, 1).contiguous()  # [B, 3, rows, S]
-    vertical = Taps(vertical.indices - rows.start, vertical.weights)
-    size = by_row.shape[-1]
-    return _weighted_sums(by_row.flatten(0, 1), vertical.repeat(3)).view(batch, 3, size, size)
+    batch, size = vertical.indices.shape[:2]
+    seen = pixels[:, :, *window].permute(0, 2, 3, 1)
+    rows = seen.to(torch.float32, memory_format=torch.contiguous_format).flatten(2)  # [B, h, w · 3]
+    vertical = Taps(vertical.indices - window[0].start, vertical.weights / 255)
+    horizontal = Taps(horizontal.indices - window[1].start, horizontal.weights)
+    columns = _weighted_sums(rows, vertical).view(batch, size, -1, 3).permute(0, 2, 3, 1)  # [B, w, 3, S]
+    views = _weighted_sums(columns.flatten(2), horizontal).view(batch, size, 3, size)  # [B, x, 3, y]
+    return views.permute(0, 2, 3, 1).contiguous()
 
 
 def _weighted_sums(tables: Tensor, taps: Taps) -> Tensor:
-    """Multiply each table ``[R, F]`` of a stack ``[N, R, F]`` with its own sparse matrix: ``[N, S, F]``."""
+    """Multiply each table ``[R, F]`` of a stack from the left with its own sparse matrix: ``[B, S, F]``."""
     num_tables, num_rows, num_features = tables.shape
     shift = torch.arange(0, num_tables * num_rows, num_rows, device=tables.device)
     indices = (taps.indices + shift[:, None, None]).flatten(0, 1)

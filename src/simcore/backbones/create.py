@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -25,6 +26,13 @@ class InputConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: str = "bilinear"
+
+    def updated(self, config: Mapping[str, Any]) -> InputConfig:
+        """Take over what a RUN's config or a file's metadata says of it."""
+        kinds: dict[str, Callable[[Any], Any]] = {"image_size": int, "mean": tuple, "std": tuple, "interpolation": str}
+        return dataclasses.replace(
+            self, **{name: kind(config[name]) for name, kind in kinds.items() if config.get(name)}
+        )
 
 
 def create_backbone(
@@ -70,6 +78,17 @@ def num_features(model: nn.Module) -> int:
     """Width of ``model(x)`` for a timm model without classifier (some end in a hidden layer after pooling)."""
     width: Any = getattr(model, "head_hidden_size", None) or model.num_features
     return int(width)
+
+
+def takes_image_size(model: nn.Module, image_size: int) -> bool:
+    """Tell whether the network can take square images of this side (position embeddings may fix another)."""
+    patches: Any = getattr(model, "patch_embed", None)
+    fixed = getattr(patches, "img_size", None)
+    if fixed is None:
+        return True
+    if getattr(model, "dynamic_img_size", False):
+        return bool(image_size % patches.patch_size[0] == 0)
+    return bool(fixed[0] == image_size)
 
 
 def _check_name(name: str) -> None:

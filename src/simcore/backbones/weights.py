@@ -88,7 +88,11 @@ class Match:
 
 
 def load_weights(
-    model: nn.Module, weights: str | os.PathLike[str] | Mapping[str, Any], *, partial: bool = False
+    model: nn.Module,
+    weights: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    partial: bool = False,
+    source: str = "state dict",
 ) -> LoadReport:
     """Copy weights into ``model`` by name, after the wrapper prefixes (``module.``, ``encoder_q.`` …) are stripped.
 
@@ -96,13 +100,14 @@ def load_weights(
         model: a backbone without head.
         weights: a file (safetensors or torch checkpoint), or tensors by name, nested or not.
         partial: take what fits and report the rest, where otherwise anything short of all is an error.
+        source: what to call tensors that come from no file.
 
     Tensors that belong to no part of the model (``fc.``, projectors, decoders) are left over and reported.
     Raises ``SimcoreError`` with the counts where nothing fits, something is missing, has another shape or
     belongs to a larger network of the kind, or where a weight is NaN or infinite.
     """
     if isinstance(weights, Mapping):
-        source, content = "state dict", weights
+        content = weights
     else:
         source, content = os.fspath(weights), read_weights(weights).content
     match = best_match(model.state_dict(), content, source=source)

@@ -1,0 +1,217 @@
+"""A store of features on disk: finished piece by piece, whole or absent, the same bytes however often it was cut off.
+
+While it is made, ``store.json`` says ``"complete": false`` and finished pieces lie in the folder ``.working``.
+At the end they are merged into ``features-NNNNN.npy``, the tables are written, and ``store.json`` last of all.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simcore.artifacts import Embeddings
+from simcore.artifacts.embeddings import ROWS_SCHEMA, SKIPPED_SCHEMA
+from simcore.artifacts.files import read_json, write_json, written_aside
+from simcore.embedding._formats import FORMATS
+from simcore.embedding._pieces import Piece, join_pieces, read_piece, split_rows, write_piece
+from simcore.embedding._tables import describe_counts, rows_table, skipped_table
+from simcore.errors import SimcoreError
+
+WORKING = ".working"
+OWN_FILES = re.compile(r"store\.json|rows\.parquet|skipped\.parquet|features-\d{5,}\.npy|\..+\.tmp")
+# A reader keeps every file of features mapped, so they are few and large.
+MIN_PART_ROWS, MAX_PARTS = 1 << 16, 256
+# What makes two stores differ, as told to the user: (name in store.json, what is shown of it).
+IDENTITY = (
+    ("encoder_fingerprint", "encoder"),
+    ("source_fingerprint", "source"),
+    ("dtype", "dtype"),
+    ("precision", "precision"),
+)
+
+
+class Store:
+    """The writer of one store folder.
+
+    Attributes:
+        plan: what ``store.json`` will say, counts aside; ``plan["fingerprint"]`` is that of the features.
+        listing: the source's table (id, uri, label), one row an image.
+        pieces: the source rows of each piece.
+        parts: the numbers of the pieces of each file of features.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any], listing: pa.Table) -> None:
+        self.path, self.plan, self.listing = path, dict(plan), listing
+        self.working = path / WORKING
+        self._key = str(plan["fingerprint"])
+        self.pieces = split_rows(listing.num_rows)
+        self._per_part = max(MIN_PART_ROWS // len(self.pieces[0]), -(-len(self.pieces) // MAX_PARTS))
+        numbers = range(len(self.pieces))
+        self.parts = [numbers[low : low + self._per_part] for low in numbers[:: self._per_part]]
+
+    def state(self) -> str:
+        """Say ``absent``, ``other`` (made from something else), ``unfinished`` or ``complete``.
+
+        Raises ``SimcoreError`` for a folder that holds something which is no store.
+        """
+        if not (self.path / "store.json").exists():
+            strange = [p.name for p in _entries(self.path) if p.name != WORKING and not OWN_FILES.fullmatch(p.name)]
+            if strange:
+                raise SimcoreError(f"{self.path} is no store but holds {strange[0]}; choose another --out")
+            return "absent"
+        known = self._known()
+        if known.get("fingerprint") != self._key:
+            return "other"
+        return "complete" if known.get("complete") else "unfinished"
+
+    def differences(self) -> str:
+        """Say in words what the existing store was made from, where that is something else."""
+        known, told = self._known(), []
+        for name, shown in IDENTITY:
+            old, new = known.get(shown), self.plan[shown]
+            if known.get(name) != self.plan[name]:
+                told.append(
+                    f"its {shown} is {old}, not {new}" if old != new else f"its {shown} {old} has changed since"
+                )
+        return " and ".join(told) or "it is of another version of simcore"
+
+    def begin(self) -> None:
+        """Make the folder an unfinished store of this plan, and remove what was made from something else."""
+        write_json(self.path / "store.json", {**self.plan, "complete": False})
+        for stale in _entries(self.path):
+            if stale.name != "store.json" and OWN_FILES.fullmatch(stale.name):
+                stale.unlink()
+        for stale in _entries(self.working):
+            if stale.is_dir():
+                shutil.rmtree(stale)
+
+    def missing(self) -> list[int]:
+        """Numbers of the pieces that are not finished (a merged part stands for all its pieces)."""
+        return [
+            number
+            for part, numbers in enumerate(self.parts)
+            if not self._part_path(part).exists()
+            for number in numbers
+            if not self._piece_path(number).exists()
+        ]
+
+    def add(self, number: int, piece: Piece) -> None:
+        """Write a piece, whole or not at all."""
+        write_piece(piece, self._piece_path(number), key=self._key)
+
+    def finish(self) -> list[int]:
+        """Merge the pieces and complete the store; where some are damaged, remove those and give their numbers."""
+        damaged = [number for part in range(len(self.parts)) for number in self._merge(part)]
+        if not damaged:
+            self._complete()
+        return damaged
+
+    def load(self) -> Embeddings:
+        """Open the finished store; ``SimcoreError`` where a file of it is damaged."""
+        return Embeddings.load(self.path)
+
+    def clear_working(self) -> None:
+        """Remove what only the making needed."""
+        shutil.rmtree(self.working, ignore_errors=True)
+        for leftover in _entries(self.path):
+            if leftover.suffix == ".tmp" and OWN_FILES.fullmatch(leftover.name):
+                leftover.unlink(missing_ok=True)
+
+    def lock_path(self, rank: int) -> Path:
+        """Give the file that the process of this rank locks while it works on the store."""
+        return self.working / f"rank-{rank:05d}.lock"
+
+    def _merge(self, part: int) -> list[int]:
+        """Turn the pieces of a part into its file of features and a record of its rows; give the damaged ones."""
+        features, numbers = self._features_path(part), self.parts[part]
+        record = read_piece(self._part_path(part), key=self._key)
+        if record is None or _num_rows(features) != int(record.kept.sum()):
+            self._part_path(part).unlink(missing_ok=True)
+            records, damaged = self._check(numbers)
+            if damaged:
+                return damaged
+            record = join_pieces(records)
+            self._write_features(features, numbers, int(record.kept.sum()))
+            write_piece(record, self._part_path(part), key=self._key)
+        shutil.rmtree(self._piece_path(numbers[0]).parent, ignore_errors=True)
+        return []
+
+    def _check(self, numbers: Sequence[int]) -> tuple[list[Piece], list[int]]:
+        """Read pieces; give the rows of the good ones, and the numbers of the damaged ones, which are removed."""
+        records, damaged = [], []
+        for number in numbers:
+            piece = read_piece(self._piece_path(number), key=self._key)
+            if piece is None:
+                self._piece_path(number).unlink(missing_ok=True)
+                damaged.append(number)
+            else:
+                records.append(piece.without_features())
+        return records, damaged
+
+    def _write_features(self, path: Path, numbers: Sequence[int], num_rows: int) -> None:
+        dtype = FORMATS[self.plan["dtype"]]
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (num_rows, self.plan["dim"])}
+        with written_aside(path) as aside, aside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for number in numbers:
+                piece = read_piece(self._piece_path(number), key=self._key)
+                if piece is None:
+                    raise SimcoreError(f"{self._piece_path(number)} was damaged a moment ago; run the same again")
+                file.write(np.ascontiguousarray(piece.features).data)
+
+    def _complete(self) -> None:
+        """Write the tables, then store.json."""
+        totals = describe_counts(self._records(), self.listing)
+        self._write_table("rows.parquet", ROWS_SCHEMA, rows_table)
+        self._write_table("skipped.parquet", SKIPPED_SCHEMA, skipped_table)
+        filled = [path.name for path in map(self._features_path, range(len(self.parts))) if _num_rows(path)]
+        write_json(self.path / "store.json", {**self.plan, "complete": True, **totals, "parts": filled})
+
+    def _write_table(self, name: str, schema: pa.Schema, make: Callable[[Piece, pa.Table, int], pa.Table]) -> None:
+        first_row = 0
+        with written_aside(self.path / name) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+            for record in self._records():
+                writer.write_table(make(record, self.listing, first_row))
+                first_row += int(record.kept.sum())
+
+    def _records(self) -> Iterator[Piece]:
+        for part in range(len(self.parts)):
+            record = read_piece(self._part_path(part), key=self._key)
+            if record is None:
+                raise SimcoreError(f"{self._part_path(part)} was damaged a moment ago; run the same again")
+            yield record
+
+    def _known(self) -> Mapping[str, Any]:
+        try:
+            known = read_json(self.path / "store.json")
+        except SimcoreError:
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def _features_path(self, part: int) -> Path:
+        return self.path / f"features-{part:05d}.npy"
+
+    def _part_path(self, part: int) -> Path:
+        return self.working / "parts" / f"part-{part:05d}"
+
+    def _piece_path(self, number: int) -> Path:
+        return self.working / f"pieces-{number // self._per_part:05d}" / f"piece-{number:08d}"
+
+
+def _num_rows(features: Path) -> int:
+    """Rows of a file of features; -1 where it is absent or cut."""
+    try:
+        return len(np.load(features, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError):
+        return -1
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

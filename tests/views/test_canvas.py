@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from simcore.errors import SimcoreError
-from simcore.views import ImageBatch, collate
+from simcore.views import CenterView, ImageBatch, TwoView, collate
 
 
 def image(height, width, seed=0):
@@ -56,3 +56,22 @@ def test_refuses_what_is_no_image(bad):
 def test_refuses_an_empty_batch():
     with pytest.raises(SimcoreError, match="at least one"):
         collate([])
+
+
+@pytest.mark.parametrize(("height", "width"), [(70, 2000), (2001, 70), (65, 1301), (3, 700)])
+def test_a_needle_loses_its_ends_and_no_view_can_tell(height, width):
+    needle = image(height, width)
+    trimmed = collate([needle] * 4)
+    whole = ImageBatch(
+        torch.from_numpy(needle).permute(2, 0, 1).expand(4, 3, height, width), torch.tensor([[height, width]] * 4)
+    )
+    assert trimmed.sizes.max() <= 8 * 70 + 1
+    views = [TwoView(image_size=16)(batch, torch.Generator().manual_seed(1)) for batch in (trimmed, whole)]
+    for ours, expected in zip(*views, strict=True):
+        torch.testing.assert_close(ours, expected)
+    centers = [CenterView(image_size=16)(batch)[0] for batch in (trimmed, whole)]
+    assert (centers[0] - centers[1]).abs().max() < 0.05
+
+
+def test_images_of_ordinary_shape_stay_whole():
+    assert collate([image(70, 559), image(1, 500)]).sizes.tolist() == [[70, 559], [1, 500]]

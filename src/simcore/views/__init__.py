@@ -9,6 +9,21 @@ from __future__ import annotations
 
 from simcore.views._canvas import ImageBatch, collate
 from simcore.views._photometric import Photometric
+from simcore.views.center_view import CenterView
+from simcore.views.masked import Masked, PatchMasks, draw_patch_masks
+from simcore.views.multi_crop import MultiCrop
+from simcore.views.supervised import Supervised
 from simcore.views.two_view import TwoView
 
-__all__ = ["ImageBatch", "Photometric", "TwoView", "collate"]
+__all__ = [
+    "CenterView",
+    "ImageBatch",
+    "Masked",
+    "MultiCrop",
+    "PatchMasks",
+    "Photometric",
+    "Supervised",
+    "TwoView",
+    "collate",
+    "draw_patch_masks",
+]

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from simcore.errors import SimcoreError
 
+MAX_ASPECT = 8
+TINY_SIDE = 64
+
 
 @dataclass(frozen=True)
 class ImageBatch:
@@ -19,8 +22,8 @@ class ImageBatch:
     Shape:
         pixels: uint8 ``[B, 3, H, W]``, RGB, best in the memory format ``channels_last``, which is that of decoded
             images: it is the cheapest both to collate and to make views of.
-        sizes: int64 ``[B, 2]``, each image's true (height, width). They stay on the CPU wherever the pixels go,
-            because every random draw is made there and needs them.
+        sizes: int64 ``[B, 2]``, each image's (height, width) on the canvas. They stay on the CPU wherever the pixels
+            go, because every random draw is made there and needs them.
     """
 
     pixels: Tensor
@@ -46,6 +49,11 @@ class ImageBatch:
 def collate(images: Sequence[np.ndarray]) -> ImageBatch:
     """Put decoded images on one canvas.
 
+    Of a needle, whose long side is more than ``MAX_ASPECT`` times its short side, only the central part is kept, since
+    every image of the batch takes as much memory as the longest sides. No view whose crops have a fifth of an image's
+    area or more can tell: their aspect ratio is at most 4:3, so in a needle of more than 7:1 no crop fits but the
+    central one. Images of few pixels (``TINY_SIDE``) keep their whole length.
+
     Args:
         images: at least one uint8 array ``[height, width, 3]``; sizes may differ.
 
@@ -57,9 +65,17 @@ def collate(images: Sequence[np.ndarray]) -> ImageBatch:
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise SimcoreError(f"an image must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
+    images = [_without_ends(image) for image in images]
     sizes = torch.tensor([image.shape[:2] for image in images], dtype=torch.int64)
     height, width = sizes.amax(dim=0).tolist()
     canvas = torch.zeros(len(images), height, width, 3, dtype=torch.uint8)
     for place, image in zip(canvas.numpy(), images, strict=True):
         place[: image.shape[0], : image.shape[1]] = image
     return ImageBatch(canvas.permute(0, 3, 1, 2), sizes)
+
+
+def _without_ends(image: np.ndarray) -> np.ndarray:
+    height, width, _ = image.shape
+    longest = MAX_ASPECT * max(min(height, width), TINY_SIDE)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return image[top : height - top, left : width - left]

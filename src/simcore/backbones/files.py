@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from simcore.artifacts.files import written_aside
 from simcore.errors import SimcoreError
 
 METADATA_KEY = "simcore"
+PICKLE_OR_ZIP = (b"\x80", b"PK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +47,7 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
         raise SimcoreError(f"{place}: cannot be opened ({error.strerror})") from error
     if head[8:9] == b"{":
         return _read_safetensors(place)
-    return WeightsFile(path=place, content=_read_torch(place), metadata={})
+    return WeightsFile(path=place, content=_read_torch(place, head), metadata={})
 
 
 def export_weights(model: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> Path:
@@ -82,23 +83,20 @@ def _read_safetensors(place: Path) -> WeightsFile:
     return WeightsFile(path=place, content=content, metadata=metadata if isinstance(metadata, dict) else {})
 
 
-def _read_torch(place: Path) -> Mapping[str, Any]:
+def _read_torch(place: Path, head: bytes) -> Mapping[str, Any]:
+    if not head.startswith(PICKLE_OR_ZIP):
+        raise SimcoreError(f"{place}: not a weights file (neither safetensors nor a torch checkpoint)")
     try:
         # Published checkpoints keep their command line as a Namespace, which is a bag of attributes and no code.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(place, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "nsupported" in str(error):
-            raise SimcoreError(
-                f"{place}: not safe to open: it holds Python objects beside tensors; save its state_dict alone "
-                "(torch.save(checkpoint['state_dict'], …)) where you trust it"
-            ) from error
-        raise SimcoreError(f"{place}: not a weights file (neither safetensors nor a torch checkpoint)") from error
+        raise SimcoreError(
+            f"{place}: not safe to open: it holds Python objects beside tensors (or is damaged); where you trust it, "
+            "save its state_dict alone with torch and give that file"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise SimcoreError(f"{place}: a cut, damaged or foreign weights file ({_line(error)})") from error
-    if isinstance(content, Tensor) or not isinstance(content, Mapping):
-        with contextlib.suppress(AttributeError):
-            content = vars(content)
     if not isinstance(content, Mapping):
         raise SimcoreError(f"{place}: holds {type(content).__name__}, not tensors by name")
     return content

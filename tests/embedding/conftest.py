@@ -1,0 +1,55 @@
+"""Small sources and encoders for the tests of this room."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simcore.embedding import Encoder, load_encoder
+
+
+def jpeg(seed: int, size: tuple[int, int] = (40, 32)) -> bytes:
+    """A JPEG of its own colours and texture for each seed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.integers(-20, 21, (size[1], size[0], 3))
+    buffer = io.BytesIO()
+    pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path):
+    """Make a folder of small JPEGs."""
+
+    def make(count: int, name: str = "images", size: tuple[int, int] = (40, 32)) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"img_{number:05d}.jpg").write_bytes(jpeg(number, size))
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """ResNet-10 with fresh weights at 32 px."""
+    return load_encoder("timm:resnet10@random", device="cpu", image_size=32)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of 8 source rows, so that small sources have many."""
+    monkeypatch.setattr("simcore.embedding._pieces.MIN_ROWS", 8)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """Every file of a store, by name."""
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}

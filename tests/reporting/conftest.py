@@ -40,10 +40,14 @@ class Pictures:
     def __len__(self):
         return len(self.bytes)
 
-    def read(self, row):
-        if self.bytes[row] is None:
-            raise Unreadable("truncated")
-        return self.bytes[row]
+    def take(self, rows):
+        part = Pictures([])
+        part.table, part.bytes = self.table.take(pa.array(rows)), [self.bytes[row] for row in rows]
+        return part
+
+    def scan(self, start, stop):
+        for row in range(start, stop):
+            yield row, Unreadable("truncated") if self.bytes[row] is None else self.bytes[row]
 
 
 def jpeg(seed: int) -> bytes:

@@ -14,7 +14,7 @@ from simcore.images.source import ImageSource
 from simcore.reporting._neighbours import Geometry, Plane, exemplars, nearest_target, project
 from simcore.reporting._thumbnails import MIME, Room, Thumbnail, thumbnails
 
-PAGE_BYTES = 7_800_000
+PAGE_BYTES = 8_400_000
 EXEMPLARS = 6
 MAX_POOL_PICTURES = 400
 MAX_TARGET_PICTURES = 700

@@ -6,7 +6,9 @@ import base64
 import dataclasses
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,8 +22,14 @@ from simcore.images.source import ImageSource
 
 MIME = "image/webp"
 QUALITY = 72
-SIDES = ((300, 160), (1000, 112), (2500, 80), (8000, 64))  # (at most so many pictures, their longer side in pixels)
-READERS = 8  # threads: reading waits on disks and networks, decoding leaves the interpreter
+SIDES = (
+    (300, 160),
+    (1000, 112),
+    (2500, 80),
+    (4000, 64),
+    (7000, 56),
+)  # (at most so many pictures, longer side in pixels)
+READ_AHEAD = 256  # files held at once
 
 
 @dataclasses.dataclass
@@ -37,7 +45,7 @@ class Room:
     @classmethod
     def for_pictures(cls, number: int, num_bytes: int) -> Room:
         """Choose the side by how many pictures there are to show: few may be larger."""
-        side = next((side for most, side in SIDES if number <= most), 56)
+        side = next((side for most, side in SIDES if number <= most), 48)
         return cls(num_bytes=num_bytes, side=side)
 
 
@@ -81,19 +89,24 @@ def rows_of(images: ImageSource | None, ids: Sequence[str]) -> list[int]:
     return [places.get(name, -1) for name in ids]
 
 
-def _drawn(images: ImageSource | None, rows: Sequence[int], side: int) -> Iterator[Thumbnail]:
-    if images is None:
-        yield from (Thumbnail() for _ in rows)
-        return
-    with ThreadPoolExecutor(READERS) as readers:
-        yield from readers.map(lambda row: _draw(images, row, side), rows)
+def _drawn(images: ImageSource | None, rows: Sequence[int], side: int) -> list[Thumbnail]:
+    """Draw the pictures of ``rows``; each file is read once, in source order, as shards and tables like it."""
+    wanted = sorted({row for row in rows if row >= 0})
+    if images is None or not wanted:
+        return [Thumbnail()] * len(rows)
+    scan = images.take(np.asarray(wanted)).scan(0, len(wanted))
+    made: list[Thumbnail] = []
+    with ThreadPoolExecutor(os.cpu_count()) as painters:
+        while some := list(itertools.islice(scan, READ_AHEAD)):
+            made += painters.map(lambda item: _draw(item[1], side), some)
+    drawn = dict(zip(wanted, made, strict=True))
+    return [drawn.get(row, Thumbnail()) for row in rows]
 
 
-def _draw(images: ImageSource, row: int, side: int) -> Thumbnail:
-    if row < 0:
+def _draw(data: bytes | ImageFault, side: int) -> Thumbnail:
+    if isinstance(data, ImageFault):
         return Thumbnail()
     try:
-        data = images.read(row)
         pixels = decode(data, short_side=side).pixels
     except ImageFault:
         return Thumbnail()

@@ -21,6 +21,8 @@ Mask = npt.NDArray[np.bool_]
 
 TILE_NUMBERS = 1 << 21  # feature numbers in a tile: 8 MB in fp32, near the size of a core's cache
 _TORCH_PAYS_FROM = 1 << 24  # numbers; below, importing torch takes longer than it saves
+_ROWS_AT_ONCE = 256  # in fp64 work
+_TORCH_THREADS_FROM = 32_000  # numbers that torch copies without starting threads
 _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic neither overflows nor underflows
 
 
@@ -84,18 +86,21 @@ class Features:
         return Tile(start, rows, norms, valid)
 
     def _to_float32(self, block: npt.NDArray[Any], out: Float32) -> None:
-        """Convert exactly; torch does fp16 ten times faster than numpy."""
-        if self._fast_half:
-            import torch
-
-            torch.from_numpy(out).copy_(torch.from_numpy(block))
-        else:
+        """Convert exactly; torch does fp16 ten times faster than numpy, in pieces too small for threads of its own."""
+        if not self._fast_half:
             with np.errstate(over="ignore"):
                 np.copyto(out, block, casting="unsafe")
+            return
+        import torch
+
+        source, goal = torch.from_numpy(block), torch.from_numpy(out)
+        step = max(1, _TORCH_THREADS_FROM // self.dim)
+        for first in range(0, len(block), step):
+            goal[first : first + step].copy_(source[first : first + step])
 
     def _settle(self, indices: Rows) -> tuple[Float32, Float32]:
         """Look in fp64 at rows whose squares leave fp32's range: unit rows with norm 1, or zeros with norm 0."""
-        units, norms = _unit64(self._stored.take(indices))
+        units, norms = _unit64(self._stored.take(indices).astype(np.float64))
         return units.astype(np.float32), (norms > 0).astype(np.float32)
 
     @functools.cached_property
@@ -119,32 +124,39 @@ class Features:
         Equal stored rows give equal bits, whatever else is asked for with them.
         """
         cosines = np.empty(len(indices), np.float32)
-        for start in range(0, len(indices), 1024):
-            rows = self._stored.take(indices[start : start + 1024]).astype(np.float64)
+        for start in range(0, len(indices), _ROWS_AT_ONCE):
+            rows = self._take64(indices[start : start + _ROWS_AT_ONCE])
             norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-            cosines[start : start + 1024] = np.einsum("ij,j->i", rows, unit) / norms
+            cosines[start : start + _ROWS_AT_ONCE] = np.einsum("ij,j->i", rows, unit) / norms
         return cosines
+
+    def _take64(self, indices: Rows) -> Float64:
+        stored = self._stored.take(indices)
+        if not self._fast_half:
+            return stored.astype(np.float64)
+        rows = np.empty(stored.shape, np.float32)
+        self._to_float32(stored, rows)
+        return rows.astype(np.float64)
 
     def unit64(self, indices: Rows) -> Float64:
         """Copy rows as unit vectors in fp64 [len(indices), dim]; zeros for invalid ones."""
-        return _unit64(self._stored.take(indices))[0]
+        return _unit64(self._take64(indices))[0]
 
     def unit(self, indices: Rows | None = None) -> Float32:
         """Copy rows (all where None) as unit vectors in fp32; each row's bits depend on that row alone."""
         chosen = np.arange(self.num_rows) if indices is None else indices
         units = np.empty((len(chosen), self.dim), np.float32)
-        for start in range(0, len(chosen), 1024):
-            units[start : start + 1024] = self.unit64(chosen[start : start + 1024])
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            units[start : start + _ROWS_AT_ONCE] = self.unit64(chosen[start : start + _ROWS_AT_ONCE])
         return units
 
 
-def _unit64(stored: npt.NDArray[Any]) -> tuple[Float64, Float64]:
-    """Divide rows by their norms in fp64; a row without a direction becomes zeros with norm 0."""
-    rows = stored.astype(np.float64)
+def _unit64(rows: Float64) -> tuple[Float64, Float64]:
+    """Divide rows by their norms; a row without a direction becomes zeros with norm 0."""
     with np.errstate(all="ignore"):
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     without = ~(np.isfinite(norms) & (norms > 0))
-    rows[without], norms[without] = 0.0, 0.0
+    rows, norms = np.where(without[:, None], 0.0, rows), np.where(without, 0.0, norms)
     return rows / np.where(without, 1.0, norms)[:, None], norms
 
 

@@ -45,8 +45,8 @@ class Scores(Protocol):
     def first_depth(self, budget: int) -> int:
         """Say how deep to rank at first when ``budget`` rows are wanted in all."""
 
-    def next_depth(self, depth: int) -> int:
-        """Say how deep to rank once ``depth`` did not do."""
+    def next_depth(self, depths: Rows) -> Rows:
+        """Say how deep to rank queues that ``depths`` did not do for."""
 
 
 class MatrixScores:
@@ -81,9 +81,9 @@ class MatrixScores:
         """Rank twice what is read if no two centroids ever want the same row."""
         return min(self.shape[1], 2 * -(-budget // self.shape[0]) + 64)
 
-    def next_depth(self, depth: int) -> int:
+    def next_depth(self, depths: Rows) -> Rows:
         """Go twice as deep: reading a row again costs more than a longer queue."""
-        return 2 * depth
+        return 2 * depths
 
 
 def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = None) -> Rows:
@@ -129,54 +129,58 @@ class Queues:
         self._flags = np.zeros(self._num_pool + 1, np.bool_)
         if barred is not None:
             self._flags[:-1] = barred
-        self._load(scores.best(np.arange(num_clusters), scores.first_depth(budget), barred))
+        self._heads = np.zeros(num_clusters, np.int64)
+        self._depths = np.full(num_clusters, scores.first_depth(budget))
+        self._make_room(1)
+        self._rank(np.arange(num_clusters))
 
-    def _load(self, ranked: Ranked) -> None:
-        num_clusters, self._depth = ranked.indices.shape
-        width = self._depth + 1
-        rows = np.full((num_clusters, width), self._num_pool, np.int64)
-        rows[:, :-1] = np.where(ranked.indices < 0, self._num_pool, ranked.indices)
-        values = np.zeros((num_clusters, width), ranked.values.dtype)
-        values[:, :-1] = ranked.values
-        self._starts = np.arange(num_clusters) * width
-        self._rows, self._values = rows.reshape(-1), values.reshape(-1)
-        self._heads = self._starts.copy()
+    def _make_room(self, depth: int) -> None:
+        """Lay out empty queues of at most ``depth`` rows; each ends with the mark."""
+        num_clusters = len(self._depths)
+        self._starts = np.arange(num_clusters) * (depth + 1)
+        self._rows = np.full((num_clusters, depth + 1), self._num_pool, np.int64)
+        self._values = np.zeros((num_clusters, depth + 1), np.float64)
+
+    def _rank(self, clusters: Rows) -> None:
+        """Rank again the rows not taken for some clusters."""
+        ranked = self._scores.best(clusters, int(self._depths[clusters].max()), self.taken)
+        depth = ranked.indices.shape[1]
+        if depth >= self._rows.shape[1]:
+            self._widen(depth)
+        self._rows[clusters] = self._num_pool
+        self._rows[clusters, :depth] = np.where(ranked.indices < 0, self._num_pool, ranked.indices)
+        self._values[clusters, :depth] = ranked.values
+        self._heads[clusters] = self._starts[clusters]
+
+    def _widen(self, depth: int) -> None:
+        rows, values, places = self._rows, self._values, self._heads - self._starts
+        self._make_room(depth)
+        self._rows[:, : rows.shape[1]], self._values[:, : rows.shape[1]] = rows, values
+        self._heads = self._starts + places
 
     @property
     def taken(self) -> Mask:
         """Which pool rows are taken [num_pool]."""
         return self._flags[:-1]
 
-    def heads(self) -> tuple[Rows, npt.NDArray[np.floating[Any]]]:
+    def heads(self) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Give each centroid's best row not taken, and its similarity; at least one row must be free."""
         rows = self._skip()
         while rows.max() == self._num_pool:
-            self._refill(rows == self._num_pool)
+            dry = np.flatnonzero(rows == self._num_pool)
+            self._depths[dry] = self._scores.next_depth(self._depths[dry])
+            self._rank(dry)
             rows = self._skip()
-        return rows, self._values[self._heads]
+        return rows, self._values.reshape(-1)[self._heads]
 
     def take(self, rows: Rows) -> None:
         """Mark rows as taken for all centroids."""
         self._flags[rows] = True
 
     def _skip(self) -> Rows:
-        rows: Rows = self._rows[self._heads]
+        queued = self._rows.reshape(-1)
+        rows = queued[self._heads]
         while (passed := self._flags[rows]).any():
             self._heads += passed
-            rows = self._rows[self._heads]
+            rows = queued[self._heads]
         return rows
-
-    def _refill(self, dry: Mask) -> None:
-        """Rank again, among the rows not taken, the dry queues and those near it; the others keep what they hold."""
-        left = self._starts + self._depth - self._heads
-        fresh = np.flatnonzero(dry | (left < self._depth // 8))
-        ranked = self._scores.best(fresh, self._scores.next_depth(self._depth), self.taken)
-        depth = max(ranked.indices.shape[1], int(left.max()))
-        whole = Ranked(np.full((len(left), depth), -1, np.int64), np.zeros((len(left), depth), self._values.dtype))
-        for cluster in np.setdiff1d(np.arange(len(left)), fresh).tolist():
-            held = slice(self._heads[cluster], self._heads[cluster] + left[cluster])
-            whole.indices[cluster, : left[cluster]] = self._rows[held]
-            whole.values[cluster, : left[cluster]] = self._values[held]
-        whole.indices[fresh, : ranked.indices.shape[1]] = ranked.indices
-        whole.values[fresh, : ranked.indices.shape[1]] = ranked.values
-        self._load(whole)

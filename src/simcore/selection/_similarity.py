@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simcore.selection._features import Features, Float32, Mask, Rows
+from simcore.selection._features import Features, Float32, Float64, Mask, Rows
 from simcore.selection._queues import Ranked
 from simcore.selection._threads import single_blas_thread, threaded
 
@@ -46,9 +46,9 @@ class FeatureScores:
         """Settle a quarter of what is surely read: what others take meanwhile need not be settled."""
         return min(self.shape[1], -(-budget // self.shape[0]) // 4 + 16)
 
-    def next_depth(self, depth: int) -> int:
-        """Go on in like steps."""
-        return depth + depth // 4 + 1
+    def next_depth(self, depths: Rows) -> Rows:
+        """Go on in like steps: what was settled before and is still free costs nothing."""
+        return depths
 
     def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
         """Rank for each of ``clusters`` up to ``depth`` of its most similar rows among those not ``taken``."""
@@ -76,18 +76,23 @@ class FeatureScores:
     def _rank(self, cluster: int, depth: int, taken: Mask | None) -> tuple[Rows, Float32]:
         """Order the best of a cluster's candidates exactly, as far down as their order is certain."""
         held = self._held[cluster]
-        keep = slice(None) if taken is None else ~taken[held.indices]
-        indices, rough = held.indices[keep], held.values[keep]
-        count = min(depth + 16, len(indices))
+        free = np.arange(len(held.indices)) if taken is None else np.flatnonzero(~taken[held.indices])
+        count = min(depth + 16, len(free))
         while True:
-            below = rough[count] if count < len(indices) else held.floor
-            exact = self._pool.cosines(indices[:count], self._centroids64[cluster])
-            order = np.lexsort((indices[:count], -exact))
+            best = free[:count]
+            self._settle(held, best, self._centroids64[cluster])
+            below = held.values[free[count]] if count < len(free) else held.floor
+            best = best[np.lexsort((held.indices[best], -held.exact[best]))]
             if below > _LOWEST:
-                order = order[exact[order] > below + self._error]
-            if len(order) or count == len(indices):
-                return indices[order[:depth]], exact[order[:depth]]
-            count = min(4 * count, len(indices))
+                best = best[held.exact[best] > below + self._error]
+            if len(best) or count == len(free):
+                return held.indices[best[:depth]], held.exact[best[:depth]]
+            count = min(4 * count, len(free))
+
+    def _settle(self, held: _Candidates, places: Rows, centroid: Float64) -> None:
+        """Compute the exact similarity of candidates for which it is not known yet."""
+        places = np.sort(places[np.isnan(held.exact[places])])
+        held.exact[places] = self._pool.cosines(held.indices[places], centroid)
 
     def _collect(self, clusters: list[int], depth: int, taken: Mask | None) -> None:
         """Read the pool once and hold the candidates of ``clusters`` among the rows not ``taken``."""
@@ -102,13 +107,14 @@ class FeatureScores:
             product = centroids @ tile.rows.T
             product /= tile.norms
             out = ~tile.valid if taken is None else taken[span[0] : span[1]] | ~tile.valid
-            product[:, out] = -np.inf
+            if out.any():
+                product[:, out] = -np.inf
             return best.above(product, span[0])
 
         with single_blas_thread():
             for found in threaded(similar, spans):
                 best.add(*found)
-        self._held.update(zip(clusters, best.candidates(), strict=True))
+        self._held.update(zip(clusters, threaded(best.candidates, range(len(clusters))), strict=True))
 
     def _first_cuts(self, centroids: Float32, depth: int) -> Float32:
         """Guess from every 64th row where the best ``depth`` of each cluster begin; a low guess only costs time."""
@@ -125,11 +131,15 @@ class FeatureScores:
 
 
 class _Candidates:
-    """Rows of one cluster by fp32 similarity descending; every other row lies at ``floor`` or below."""
+    """Rows of one cluster by fast similarity descending; every other row lies at ``floor`` or below.
+
+    ``exact`` is the similarity that counts, NaN until it has been looked at.
+    """
 
     def __init__(self, indices: Rows, values: Float32, floor: float) -> None:
         order = np.argsort(-values, kind="stable")
         self.indices, self.values, self.floor = indices[order], values[order], floor
+        self.exact = np.full(len(order), np.nan, np.float32)
 
 
 class RunningTop:
@@ -176,12 +186,10 @@ class RunningTop:
         full = self._fill == self._depth
         return np.where(full, np.where(full[:, None], self._values[:, : self._depth], np.inf).min(axis=1), self.cuts)
 
-    def candidates(self) -> list[_Candidates]:
-        """Give what each row holds; the last cut bounds everything that was let go."""
-        return [
-            _Candidates(self._indices[row, :fill].copy(), self._values[row, :fill].copy(), float(cut))
-            for row, (fill, cut) in enumerate(zip(self._fill.tolist(), self.cuts.tolist(), strict=True))
-        ]
+    def candidates(self, row: int) -> _Candidates:
+        """Give what a row holds; its last cut bounds everything that was let go."""
+        held = slice(0, self._fill[row])
+        return _Candidates(self._indices[row, held], self._values[row, held], float(self.cuts[row]))
 
 
 def _padded(lists: list[tuple[Rows, Float32]], depth: int) -> Ranked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,10 +20,10 @@ def num_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def threaded(work: Callable[[Item], Answer], items: Iterable[Item], threads: int | None = None) -> Iterator[Answer]:
+def threaded(work: Callable[[Item], Answer], items: Sequence[Item]) -> Iterator[Answer]:
     """Map ``work`` over ``items`` in threads; answers come in the order of the items."""
-    threads = threads or num_threads()
-    if threads == 1:
+    threads = min(num_threads(), len(items))
+    if threads <= 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(threads) as pool:

@@ -1,0 +1,147 @@
+"""Bytes to upright RGB pixels. Whatever the bytes are, the answer is a picture or a named fault.
+
+The format is told by content. Every Pillow mode becomes 8-bit RGB by fixed rules (see ``pixels``): no picture
+is stretched by its own brightest value, so equal values give equal levels across a data set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits, Refused, Unreadable
+from simcore.images.formats import DECODERS, describe_stranger, ends_early, is_doubtful, png_fault
+from simcore.images.pixels import orientation_of, turn_upright, turns_sideways, uint8_rgb
+
+# Their loading applies the orientation and removes the tag.
+ORIENTED_BY_PILLOW = ("TIFF",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Decoded:
+    """An upright picture.
+
+    Attributes:
+        pixels: RGB, uint8 [H, W, 3], writable and contiguous; possibly at a reduced scale.
+        width, height: of the whole upright picture.
+        format: Pillow's name of the format that the content has.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    width: int
+    height: int
+    format: str
+
+
+def decode(data: bytes, *, short_side: int | None = None, limits: Limits = DEFAULT_LIMITS) -> Decoded:
+    """Decode one file; of several frames or pages the first.
+
+    With ``short_side`` a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as its short side stays at least that.
+    Raises ``Unreadable`` (empty, truncated, damaged, not an image) or ``Refused`` (beyond ``limits``).
+    """
+    if not data:
+        raise Unreadable("empty (0 bytes)")
+    limits.check_bytes(len(data))
+    image, name = _open(data, limits)
+    try:
+        return _decode(image, name, short_side)
+    except MemoryError as error:
+        raise Refused(f"{image.width} x {image.height} needs more memory than there is") from error
+    except ImageFault:
+        raise
+    except Exception as error:  # decoders raise whatever their parsing trips over
+        raise _fault(data, name, error) from error
+
+
+def _open(data: bytes, limits: Limits) -> tuple[ImageFile.ImageFile, str]:
+    """Read the header with the first decoder that knows the signature; no pixel is decoded yet.
+
+    ``Image.open`` is not used since its bomb check follows a global of Pillow, warns and cannot be told a limit.
+    """
+    failure: Unreadable | None = None
+    for name, factory in _decoders(data[:16]):
+        try:
+            with _pillow_silenced():
+                image = factory(io.BytesIO(data), "")
+        except MemoryError as error:
+            raise Refused("its header asks for more memory than there is") from error
+        except Exception as error:  # as above
+            if not is_doubtful(name, data[:32]):
+                failure = failure or _fault(data, name, error)
+            continue
+        limits.check_shape(*image.size)
+        _check_whole(data, name)
+        return image, name
+    raise failure or Unreadable(describe_stranger(data))
+
+
+def _check_whole(data: bytes, name: str) -> None:
+    """Look for what Pillow lets pass: a PNG without its last chunks or with wrong sums, a JPEG without its end."""
+    if name == "PNG" and (fault := png_fault(data)):
+        raise Unreadable(f"truncated PNG ({fault})" if fault.startswith("ends") else f"damaged PNG ({fault})")
+    if name == "JPEG" and ends_early(data, name):
+        raise Unreadable("truncated JPEG (no end marker)")
+
+
+def _decoders(head: bytes) -> Iterator[tuple[str, Any]]:
+    """Give the decoders that accept the first 16 bytes; the rarer ones are loaded when the common ones do not."""
+    Image.preinit()
+    tried: set[str] = set()
+    for _ in range(2):
+        for name in DECODERS:
+            if name in Image.OPEN and name not in tried:
+                tried.add(name)
+                factory, accepts = Image.OPEN[name]
+                if accepts is None or accepts(head) is True:
+                    yield name, factory
+        with _pillow_silenced():
+            Image.init()
+
+
+def _decode(image: ImageFile.ImageFile, name: str, short_side: int | None) -> Decoded:
+    with _pillow_silenced():
+        orientation = 1 if name in ORIENTED_BY_PILLOW else orientation_of(image)
+        width, height = image.size
+        if short_side is not None:
+            image.draft(None, (short_side, short_side))
+    image.load()
+    if name in ORIENTED_BY_PILLOW:
+        width, height = image.size
+    with _pillow_silenced():
+        pixels = turn_upright(uint8_rgb(image), orientation)
+    if turns_sideways(orientation):
+        width, height = height, width
+    return Decoded(pixels=pixels, width=width, height=height, format=name)
+
+
+def _fault(data: bytes, name: str, error: Exception) -> Unreadable:
+    """Name what a decoder stumbled over: ``truncated`` where the file ends early, ``damaged`` otherwise."""
+    said = " ".join(str(error).split())[:120] or type(error).__name__
+    cut = any(word in said.lower() for word in ("truncat", "unexpected end", "eof", "not enough"))
+    if cut or isinstance(error, EOFError) or ends_early(data, name):
+        return Unreadable(f"truncated {name}")
+    return Unreadable(f"damaged {name} ({said})")
+
+
+_FILTERS = threading.Lock()
+
+
+@contextlib.contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """Keep Pillow's warnings about odd metadata from the user, who gets our reasons instead.
+
+    The interpreter's warning filters belong to the whole process, so threads take turns here; the slow part,
+    decoding the pixels, is outside.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield

@@ -35,7 +35,7 @@ def each(function, images, factors):
 def test_blend_equals_torchvision(images, operation, function):
     factors = torch.tensor([0.0, 0.2, 0.7, 1.0, 1.2, 1.5, 1.8, 3.0])
     expected = each(function, images, factors)
-    changed = _colour.blend_(images.clone(), torch.full((8,), operation), factors)
+    changed = _colour.blend_(images.clone(), *_colour.blend_shares(torch.full((8,), operation), factors))
     torch.testing.assert_close(changed, expected, atol=1e-6, rtol=0)
 
 
@@ -43,7 +43,7 @@ def test_blend_takes_another_operation_for_each_image(images):
     operations, factors = torch.tensor([0, 1, 2, 2, 1, 0, 1, 2]), torch.linspace(0.2, 1.8, 8)
     functions = [reference.adjust_brightness, reference.adjust_contrast, reference.adjust_saturation]
     expected = [functions[op](image, float(f)) for op, image, f in zip(operations, images, factors, strict=True)]
-    changed = _colour.blend_(images.clone(), operations, factors)
+    changed = _colour.blend_(images.clone(), *_colour.blend_shares(operations, factors))
     torch.testing.assert_close(changed, torch.stack(expected), atol=1e-6, rtol=0)
 
 

@@ -8,17 +8,14 @@ import torchvision.transforms.v2.functional as reference
 from torchvision.transforms import InterpolationMode
 
 from simcore.views._placement import Placement, center_crop
-from simcore.views._resample import BICUBIC, BILINEAR, HORIZONTAL, VERTICAL, find_taps, find_windows, resample
+from simcore.views._resample import BICUBIC, BILINEAR, Resampling
 
 MODES = {BILINEAR: InterpolationMode.BILINEAR, BICUBIC: InterpolationMode.BICUBIC}
 CPU = torch.device("cpu")
 
 
 def views_of(pixels, placement, size, filter):
-    vertical = find_taps(placement, VERTICAL, size, filter, CPU)
-    horizontal = find_taps(placement, HORIZONTAL, size, filter, CPU)
-    window = find_windows(placement, size, filter).around(slice(None))
-    return resample(pixels, vertical, horizontal, window)
+    return Resampling(placement, size, filter, CPU).apply(pixels.permute(0, 2, 3, 1), slice(None))
 
 
 def random_boxes(num, height, width, size, generator):

@@ -113,13 +113,14 @@ def torchvision_views(picture, size, num):
     return torch.stack([pipeline(image) for _ in range(num)])
 
 
-def test_the_same_generator_gives_the_same_bytes_for_any_number_of_threads():
-    batch = collate(images(40))
+@pytest.mark.parametrize(("num", "size"), [(40, 64), (3, 300)])
+def test_the_same_generator_gives_the_same_bytes_for_any_number_of_threads(num, size):
+    batch = collate(images(num))
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append(TwoView(image_size=64)(batch, generator(5)))
+        results.append(TwoView(image_size=size)(batch, generator(5)))
     torch.set_num_threads(before)
     for views in results[1:]:
         assert all(torch.equal(view, first) for view, first in zip(views, results[0], strict=True))

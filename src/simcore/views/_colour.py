@@ -20,18 +20,25 @@ def gray(images: Tensor) -> Tensor:
     return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def blend_(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
-    """Adjust brightness, contrast or saturation, whichever ``operation``, int64 ``[B]``, names for each image.
+def blend_shares(operation: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Say how much of itself, of its luma and of its mean luma an image becomes.
 
-    All three mix an image with another, ``factor · image + (1 - factor) · other``: with black, with the mean of its
-    luma, with its luma. So one pass does for a batch in which each image is at another operation.
+    Brightness, contrast and saturation all mix an image with another, ``factor · image + (1 - factor) · other``: with
+    black, with the mean of its luma, with its luma. ``operation`` (int64) names one of them for each factor.
     """
-    factor, operation = factor[:, None, None, None], operation[:, None, None, None]
-    other = gray(images)
-    mean = other.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)  # by rows: the same for any number of threads
     rest = 1 - factor
-    other.mul_(rest * (operation == SATURATION)).add_(rest * mean * (operation == CONTRAST))
-    return torch.addcmul(other, images, factor, out=images).clamp_(0, 1)
+    return factor, rest * (operation == SATURATION), rest * (operation == CONTRAST)
+
+
+def blend_(images: Tensor, own: Tensor, luma: Tensor, mean: Tensor) -> Tensor:
+    """Adjust brightness, contrast or saturation, whichever the shares ``[B]`` of :func:`blend_shares` stand for.
+
+    One pass does for a batch in which each image is at another operation.
+    """
+    other = gray(images)
+    average = other.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)  # by rows: the same for any number of threads
+    other.mul_(luma[:, None, None, None]).addcmul_(average, mean[:, None, None, None])
+    return torch.addcmul(other, images, own[:, None, None, None], out=images).clamp_(0, 1)
 
 
 def shift_hue_(images: Tensor, shift: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -102,31 +101,3 @@ class Colours:
     def __getitem__(self, rows: Tensor | slice) -> Colours:
         names = [field.name for field in fields(self) if field.name != "solarize_threshold"]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
-
-    def apply_(self, images: Tensor) -> Tensor:
-        """Do all that in place to float32 ``[B, 3, S, S]`` in [0, 1], whose hue has the same turn in all."""
-        self._jitter_(images)
-        _change_some_(images, self.grayscale, lambda some: _colour.gray(some).expand_as(some))
-        sigma = self.sigma[self.blurred].to(images.device, non_blocking=True)
-        kernel_size = 2 * (images.shape[-1] // 20) + 1  # a tenth of the view, made odd
-        _change_some_(images, self.blurred, lambda some: _colour.blur(some, sigma, kernel_size))
-        _change_some_(images, self.solarized, lambda some: _colour.solarize(some, self.solarize_threshold))
-        return images
-
-    def _jitter_(self, images: Tensor) -> None:
-        hue_turn = int(self.hue_turn[0])
-        if hue_turn == NEVER:
-            return
-        factors = self.factors.gather(1, self.order).to(images.device, non_blocking=True)
-        operations = self.order.to(images.device, non_blocking=True)
-        for turn in range(NUM_OPERATIONS):
-            if turn == hue_turn:
-                _colour.shift_hue_(images, factors[:, turn])
-            else:
-                _colour.blend_(images, operations[:, turn], factors[:, turn])
-
-
-def _change_some_(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> None:
-    if chosen.any():
-        rows = chosen.nonzero().squeeze(1).to(images.device, non_blocking=True)
-        images.index_copy_(0, rows, change(images.index_select(0, rows)))

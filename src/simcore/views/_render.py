@@ -10,7 +10,8 @@ from torch import Tensor
 from simcore.views._canvas import ImageBatch
 from simcore.views._photometric import Colours
 from simcore.views._placement import Placement
-from simcore.views._resample import HORIZONTAL, VERTICAL, Filter, find_taps, find_windows, resample
+from simcore.views._recolour import Recolouring
+from simcore.views._resample import Filter, Resampling
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,23 +45,21 @@ def render(
         float32 ``[B, 3, S, S]`` on the batch's device.
     """
     device = batch.device
-    turns = torch.zeros(len(batch), dtype=torch.int64) if colours is None else colours.hue_turn
-    order = turns.argsort(stable=True)
+    recolouring = None if colours is None else Recolouring(colours, device)
+    order = torch.arange(len(batch)) if recolouring is None else recolouring.order
     placement = placement[order]
-    vertical = find_taps(placement, VERTICAL, size, filter, device)
-    horizontal = find_taps(placement, HORIZONTAL, size, filter, device)
-    windows = find_windows(placement, size, filter)
+    resampling = Resampling(placement, size, filter, device)
     center, spread = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
 
     canvas = batch.pixels.permute(0, 2, 3, 1)  # [B, H, W, 3], as it lies in memory
     views = torch.empty(len(batch), 3, size, size, device=device)
     rows = order.to(device, non_blocking=True)
+    limit = _images_at_once(size, device)
     with torch.autocast(device.type, enabled=False):
-        for piece in _pieces(turns[order], _images_at_once(size, device)):
-            pixels = canvas.index_select(0, rows[piece]).permute(0, 3, 1, 2)
-            part = resample(pixels, vertical[piece], horizontal[piece], windows.around(piece))
-            if colours is not None:
-                part = colours[order[piece]].apply_(part)
+        for piece in _runs(len(batch), limit) if recolouring is None else recolouring.pieces(limit):
+            part = resampling.apply(canvas.index_select(0, rows[piece]), piece)
+            if recolouring is not None:
+                recolouring.apply_(part, piece)
             views.index_copy_(0, rows[piece], part.sub_(center).div_(spread))
     return views
 
@@ -72,10 +71,5 @@ def _images_at_once(size: int, device: torch.device) -> int:
     return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
 
 
-def _pieces(turns: Tensor, limit: int) -> Iterator[slice]:
-    """Cut sorted ``turns`` into runs of one value, none longer than ``limit``."""
-    start = 0
-    for length in turns.bincount().tolist():
-        for low in range(start, start + length, limit):
-            yield slice(low, min(low + limit, start + length))
-        start += length
+def _runs(num: int, limit: int) -> Iterator[slice]:
+    return (slice(start, min(start + limit, num)) for start in range(0, num, limit))

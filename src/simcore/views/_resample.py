@@ -48,8 +48,46 @@ BILINEAR = Filter(_triangle, 1.0)
 BICUBIC = Filter(_cubic, 2.0)
 
 
+class Resampling:
+    """Crops, resizes and mirrors the images of a batch as ``placement`` says.
+
+    Args:
+        placement: of B images.
+        size: S, the side of the square views.
+        filter: how pixels are weighted.
+        device: where the images are.
+    """
+
+    def __init__(self, placement: Placement, size: int, filter: Filter, device: torch.device) -> None:
+        self._size = size
+        self._vertical = _find_taps(placement, VERTICAL, size, filter, device)
+        self._vertical.weights.div_(255)  # the levels of a pixel
+        self._horizontal = _find_taps(placement, HORIZONTAL, size, filter, device)
+        self._low, self._high = (bound.tolist() for bound in _windows(placement, size, filter))
+
+    def apply(self, images: Tensor, piece: slice) -> Tensor:
+        """Make the views of some of the images.
+
+        Args:
+            images: uint8 ``[num, H, W, 3]``.
+            piece: which images of the batch they are.
+
+        Returns:
+            float32 ``[num, 3, S, S]`` in [0, 1]; a cubic kernel overshoots by a little.
+        """
+        num, size = len(images), self._size
+        top, left = map(min, zip(*self._low[piece], strict=True))
+        bottom, right = map(max, zip(*self._high[piece], strict=True))
+        seen = images[:, top:bottom, left:right]  # no tap lies outside
+        rows = seen.to(torch.float32, memory_format=torch.contiguous_format).view(num, bottom - top, -1)
+        columns = _weighted_sums(rows, self._vertical, piece, top).view(num, size, right - left, 3)
+        columns = columns.permute(0, 2, 3, 1).reshape(num, right - left, 3 * size)
+        views = _weighted_sums(columns, self._horizontal, piece, left).view(num, size, 3, size)  # [num, x, 3, y]
+        return views.permute(0, 2, 3, 1).contiguous()
+
+
 @dataclass(frozen=True)
-class Taps:
+class _Taps:
     """Which image rows (or columns) each row (or column) of the views adds up, and by which weights.
 
     Shape:
@@ -60,11 +98,8 @@ class Taps:
     indices: Tensor
     weights: Tensor
 
-    def __getitem__(self, rows: slice) -> Taps:
-        return Taps(self.indices[rows], self.weights[rows])
 
-
-def find_taps(placement: Placement, axis: int, view_size: int, filter: Filter, device: torch.device) -> Taps:
+def _find_taps(placement: Placement, axis: int, size: int, filter: Filter, device: torch.device) -> _Taps:
     """Work out the taps of every view of a batch along one axis, on ``device``."""
     stretch = placement.length[:, axis] / placement.resized[:, axis]
     num_taps = math.ceil(2 * filter.support * max(1.0, float(stretch.max())))
@@ -73,8 +108,8 @@ def find_taps(placement: Placement, axis: int, view_size: int, filter: Filter, d
     geometry = torch.cat([geometry, mirrored[None]]).to(device, non_blocking=True)
     start, length, resized, offset, flip = (row[:, None] for row in geometry)
 
-    pixel = torch.arange(view_size, device=device).expand(len(placement), view_size)
-    pixel = torch.where(flip.bool(), view_size - 1 - pixel, pixel) + offset
+    pixel = torch.arange(size, device=device).expand(len(placement), size)
+    pixel = torch.where(flip.bool(), size - 1 - pixel, pixel) + offset
     scale = length / resized
     reach = scale.clamp(min=1)  # how far the kernel is stretched
     center = scale * (pixel + 0.5)
@@ -85,59 +120,26 @@ def find_taps(placement: Placement, axis: int, view_size: int, filter: Filter, d
     weights = filter.kernel((neighbour - center[..., None] + 0.5) / reach[..., None])
     weights = weights * (neighbour <= last[..., None])
     weights /= weights.sum(dim=-1, keepdim=True)
-    return Taps(start[..., None] + torch.minimum(neighbour, last[..., None]), weights)
+    return _Taps(start[..., None] + torch.minimum(neighbour, last[..., None]), weights)
 
 
-@dataclass(frozen=True)
-class Windows:
-    """The part of the canvas that holds every tap of each view: int64 ``[B, 2]``, (vertical, horizontal), CPU."""
-
-    low: Tensor
-    high: Tensor
-
-    def around(self, rows: slice) -> tuple[slice, slice]:
-        """Give the (vertical, horizontal) slices of the canvas that hold the windows of some images."""
-        top, left = self.low[rows].amin(dim=0).tolist()
-        bottom, right = self.high[rows].amax(dim=0).tolist()
-        return slice(top, bottom), slice(left, right)
-
-
-def find_windows(placement: Placement, view_size: int, filter: Filter) -> Windows:
-    """Work out what each view needs of its image, so that no more is read."""
+def _windows(placement: Placement, size: int, filter: Filter) -> tuple[Tensor, Tensor]:
+    """Give the bounds, int64 ``[B, 2]``, of the part of each image that holds all its taps."""
     scale = placement.length / placement.resized
     reach = filter.support * scale.clamp(min=1) + 1  # one pixel for rounding
     low = (scale * placement.offset - reach).long().clamp_(min=0)
-    high = torch.minimum((scale * (placement.offset + view_size) + reach).long(), placement.length)
-    return Windows(placement.start + low, placement.start + high)
+    high = torch.minimum((scale * (placement.offset + size) + reach).long(), placement.length)
+    return placement.start + low, placement.start + high
 
 
-def resample(pixels: Tensor, vertical: Taps, horizontal: Taps, window: tuple[slice, slice]) -> Tensor:
-    """Make the views of some images.
+def _weighted_sums(tables: Tensor, taps: _Taps, piece: slice, first: int) -> Tensor:
+    """Multiply each table ``[R, F]`` of a stack from the left with its own sparse matrix: ``[num, S, F]``.
 
-    Args:
-        pixels: uint8 ``[B, 3, H, W]``.
-        vertical: taps along the height, of the same images.
-        horizontal: taps along the width.
-        window: the (vertical, horizontal) part of the canvas that holds every tap.
-
-    Returns:
-        float32 ``[B, 3, S, S]`` in [0, 1]; a cubic kernel overshoots by a little.
+    ``piece`` says which images' taps they are, ``first`` which row of an image comes first in its table.
     """
-    batch, size = vertical.indices.shape[:2]
-    seen = pixels[:, :, *window].permute(0, 2, 3, 1)
-    rows = seen.to(torch.float32, memory_format=torch.contiguous_format).flatten(2)  # [B, h, w · 3]
-    vertical = Taps(vertical.indices - window[0].start, vertical.weights / 255)
-    horizontal = Taps(horizontal.indices - window[1].start, horizontal.weights)
-    columns = _weighted_sums(rows, vertical).view(batch, size, -1, 3).permute(0, 2, 3, 1)  # [B, w, 3, S]
-    views = _weighted_sums(columns.flatten(2), horizontal).view(batch, size, 3, size)  # [B, x, 3, y]
-    return views.permute(0, 2, 3, 1).contiguous()
-
-
-def _weighted_sums(tables: Tensor, taps: Taps) -> Tensor:
-    """Multiply each table ``[R, F]`` of a stack from the left with its own sparse matrix: ``[B, S, F]``."""
     num_tables, num_rows, num_features = tables.shape
-    shift = torch.arange(0, num_tables * num_rows, num_rows, device=tables.device)
-    indices = (taps.indices + shift[:, None, None]).flatten(0, 1)
-    weights = taps.weights.flatten(0, 1)
-    sums = F.embedding_bag(indices, tables.flatten(0, 1), per_sample_weights=weights, mode="sum")
+    shift = torch.arange(-first, num_tables * num_rows - first, num_rows, device=tables.device)
+    indices = (taps.indices[piece] + shift[:, None, None]).flatten(0, 1)
+    weights = taps.weights[piece].flatten(0, 1)
+    sums = F.embedding_bag(indices, tables.view(-1, num_features), per_sample_weights=weights, mode="sum")
     return sums.view(num_tables, -1, num_features)

@@ -1,0 +1,259 @@
+"""Every data set, unpacked and packed as published, becomes the source that it should."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from simcore.datasets import prepare
+from simcore.errors import SimcoreWarning
+from simcore.images import open_images
+from simcore.registry import find
+
+_spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
+layouts = importlib.util.module_from_spec(_spec)
+sys.modules["layouts"] = layouts
+_spec.loader.exec_module(layouts)
+LAYOUTS = layouts.LAYOUTS
+
+
+def prepared(name, archive, out, **options):
+    layout = LAYOUTS[name]
+    dataset = find("datasets", name.split()[0])(**layout.settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SimcoreWarning)
+        return prepare(dataset, archive=archive, out=out, quiet=True, **options)
+
+
+def read(out):
+    """Read the lists with nothing of simcore."""
+    rows = []
+    for split in ("train", "test"):
+        if (out / f"{split}.csv").is_file():
+            with (out / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+                rows += [(split, row) for row in csv.DictReader(file)]
+    return rows
+
+
+def facts(out):
+    return [(split, row["label"] or None, row["path"]) for split, row in read(out)]
+
+
+def assert_right(name, out):
+    found, right = facts(out), LAYOUTS[name].rows
+    assert [row[:2] for row in found] == [row[:2] for row in right]
+    for (_, _, path), (_, _, end) in zip(found, right, strict=True):
+        assert path.endswith(end)
+        assert (out / path).is_file()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_unpacked_folder(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    done = prepared(name, tmp_path / "raw", tmp_path / "out")
+    assert_right(name, tmp_path / "out")
+    assert done.left_out == LAYOUTS[name].left_out
+    assert not (tmp_path / "out" / "unpacked").exists(), "links, not a second copy"
+    assert all(Path(path).is_absolute() for _, _, path in facts(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].archives])
+def test_a_folder_of_official_archives(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    layouts.pack(LAYOUTS[name], tmp_path / "raw", tmp_path / "download")
+    done = prepared(name, tmp_path / "download", tmp_path / "out")
+    assert_right(name, tmp_path / "out")
+    assert done.left_out == LAYOUTS[name].left_out
+    assert all(path.startswith("unpacked/") for _, _, path in facts(tmp_path / "out"))
+    moved = (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert_right(name, moved)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].archives])
+def test_archive_files_named_one_by_one(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    layouts.pack(LAYOUTS[name], tmp_path / "raw", tmp_path / "download")
+    files = [tmp_path / "download" / file for file in LAYOUTS[name].archives]
+    prepared(name, files, tmp_path / "out")
+    assert_right(name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_source_opens_with_labels_and_pictures(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    prepared(name, tmp_path / "raw", tmp_path / "out")
+    for split in {row[0] for row in LAYOUTS[name].rows}:
+        right = [row for row in LAYOUTS[name].rows if row[0] == split]
+        source = open_images(tmp_path / "out" / f"{split}.csv")
+        names = [source.classes[label] if label >= 0 else None for label in source.labels]
+        assert names == [label for _, label, _ in right]
+        assert set(source.classes) == {label for label in names if label}
+        assert source.decode(0).pixels.shape == (10, 12, 3)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_copies_in_class_folders(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    done = prepared(name, tmp_path / "raw", tmp_path / "out", copy=True)
+    (tmp_path / "raw").rename(tmp_path / "gone")
+    for split, number in done.num_images.items():
+        source = open_images(tmp_path / "out", split=split)
+        assert len(source) == number
+        named = sorted(source.classes[label].replace("/", "_") if label >= 0 else "" for label in source.labels)
+        right = sorted((row[1] or "").replace("/", "_") for row in LAYOUTS[name].rows if row[0] == split)
+        assert named == right
+        source.decode(len(source) - 1)
+
+
+def columns(out, *names):
+    return [tuple(row[name] for name in names) for _, row in read(out)]
+
+
+def test_aircraft_has_three_levels_boxes_and_the_part(tmp_path):
+    layouts.aircraft(tmp_path / "raw")
+    prepared("aircraft", tmp_path / "raw", tmp_path / "out")
+    assert columns(tmp_path / "out", "family", "manufacturer", "part", "boxes") == [
+        ("Boeing 707", "Boeing", "train", "2 3 11 9"),
+        ("F-16", "Lockheed Martin", "val", "0 0 12 10"),
+        ("Boeing 707", "Boeing", "test", "2 3 11 9"),  # corners given the wrong way round
+    ]
+
+
+def test_an_attribute_becomes_the_label(tmp_path):
+    layouts.aircraft(tmp_path / "raw")
+    done = prepared("aircraft", tmp_path / "raw", tmp_path / "out", attribute="manufacturer")
+    assert [label for _, label, _ in facts(tmp_path / "out")] == ["Boeing", "Lockheed Martin", "Boeing"]
+    assert done.num_classes == 2
+    assert any("instead of 30" in line for line in done.differences)
+
+
+def test_cars_without_a_body_type_are_left_out_when_it_is_the_label(tmp_path):
+    layouts.cars_whole(tmp_path / "raw")
+    done = prepared("cars", tmp_path / "raw", tmp_path / "out", attribute="type")
+    assert facts(tmp_path / "out") == [
+        ("train", "SUV", str(tmp_path / "raw" / "car_ims" / "000001.jpg")),
+        ("test", "Sedan", str(tmp_path / "raw" / "car_ims" / "000003.jpg")),
+    ]
+    assert done.left_out == {"no type": 1}
+    assert columns(tmp_path / "out", "brand", "boxes") == [("AM General", "1 2 10 9"), ("Acura", "1 2 10 9")]
+
+
+def test_attributes_of_faces_are_found_by_their_beginning(tmp_path):
+    layouts.celeba(tmp_path / "raw")
+    prepared("celeba", tmp_path / "raw", tmp_path / "out", attribute="smil")
+    assert [label for _, label, _ in facts(tmp_path / "out")] == ["no", "no", "no", "yes"] + ["yes"] * 2 + ["no"] + [
+        "yes",
+        "no",
+    ]
+
+
+def test_masks_and_species_of_pets(tmp_path):
+    layouts.pets(tmp_path / "raw")
+    (tmp_path / "raw" / "annotations" / "trimaps" / "american_bulldog_7.png").unlink()
+    prepared("pets", tmp_path / "raw", tmp_path / "out")
+    trimaps = tmp_path / "raw" / "annotations" / "trimaps"
+    assert columns(tmp_path / "out", "species", "mask") == [
+        ("cat", str(trimaps / "Abyssinian_100.png")),
+        ("dog", ""),
+        ("cat", str(trimaps / "Abyssinian_2.png")),
+    ]
+
+
+def test_boxes_and_masks_of_birds(tmp_path):
+    layouts.cub(tmp_path / "raw")
+    prepared("cub", tmp_path / "raw", tmp_path / "out")
+    rows = columns(tmp_path / "out", "boxes", "mask")
+    assert [boxes for boxes, _ in rows] == ["0 0 12 10", "2.5 1 6.5 5", "1 2 6 8"]
+    assert all(Path(mask).is_file() for _, mask in rows)
+
+
+def test_copied_masks_stand_beside_the_copied_images(tmp_path):
+    layouts.cub(tmp_path / "raw")
+    prepared("cub", tmp_path / "raw", tmp_path / "out", copy=True)
+    with (tmp_path / "out" / "lists" / "train.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["path"] == "train/002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg"
+    assert (tmp_path / "out" / row["mask"]).is_file()
+
+
+def test_another_fold_of_the_textures(tmp_path):
+    layouts.dtd(tmp_path / "raw")
+    dataset = find("datasets", "dtd")(fold=2)
+    with pytest.warns(SimcoreWarning):
+        prepare(dataset, archive=tmp_path / "raw", out=tmp_path / "out", quiet=True)
+    assert [label for _, label, _ in facts(tmp_path / "out")] == ["woven", "banded", "banded"]
+
+
+def test_food_in_folders_per_class(tmp_path):
+    for name in ("training/Bread/0.jpg", "validation/Soup/0.jpg", "evaluation/Bread/0.jpg"):
+        layouts.picture(tmp_path / "raw" / name)
+    prepared("food11", tmp_path / "raw", tmp_path / "out", copy=True)
+    assert open_images(tmp_path / "out").classes == ("Bread", "Soup")
+
+
+def test_equal_names_in_one_class_do_not_overwrite_each_other(tmp_path):
+    layouts.food11(tmp_path / "raw")
+    prepared("food11", tmp_path / "raw", tmp_path / "out", copy=True)
+    found = sorted(path.name for path in (tmp_path / "out" / "train" / "Bread").iterdir())
+    assert found == ["0_0.jpg", "validation_0_0.jpg"]
+
+
+def test_the_tar_of_tars_of_imagenet(tmp_path):
+    layouts.imagenet(tmp_path / "raw")
+    train = tmp_path / "raw" / "ILSVRC" / "Data" / "CLS-LOC" / "train"
+    inner = {}
+    for synset in ("n01440764", "n02690373"):
+        files = {path.name: path.read_bytes() for path in sorted((train / synset).iterdir())}
+        layouts.write_archive(tmp_path / f"{synset}.tar", files)
+        inner[f"{synset}.tar"] = (tmp_path / f"{synset}.tar").read_bytes()
+    layouts.write_archive(tmp_path / "ILSVRC2012_img_train.tar", inner)
+    prepared("imagenet", tmp_path / "ILSVRC2012_img_train.tar", tmp_path / "whole")
+    assert_right("imagenet", tmp_path / "whole")
+    prepared("imagenet_sub_aircraft", tmp_path / "ILSVRC2012_img_train.tar", tmp_path / "part")
+    assert_right("imagenet_sub_aircraft", tmp_path / "part")
+    assert not list((tmp_path / "part").rglob("n01440764*")), "what is not wanted is not unpacked"
+
+
+def test_a_folder_of_the_tars_of_synsets(tmp_path):
+    layouts.imagenet(tmp_path / "raw")
+    train = tmp_path / "raw" / "ILSVRC" / "Data" / "CLS-LOC" / "train"
+    (tmp_path / "tars").mkdir()
+    for synset in ("n01440764", "n02690373"):
+        files = {path.name: path.read_bytes() for path in sorted((train / synset).iterdir())}
+        layouts.write_archive(tmp_path / "tars" / f"{synset}.tar", files)
+    prepared("imagenet", tmp_path / "tars", tmp_path / "whole")
+    assert_right("imagenet", tmp_path / "whole")
+
+
+def test_webvision_without_its_lists_takes_queries_as_classes(tmp_path):
+    layouts.webvision(tmp_path / "raw")
+    for path in (tmp_path / "raw" / "info").iterdir():
+        path.unlink()
+    prepared("webvision", tmp_path / "raw", tmp_path / "out")
+    assert [label for _, label, _ in facts(tmp_path / "out")] == ["google_q0001", "google_q0007", "flickr_q0001"]
+
+
+def test_places_without_its_list_walks_the_folders(tmp_path):
+    layouts.places(tmp_path / "raw")
+    (tmp_path / "raw" / "places365_train_challenge.txt").unlink()
+    prepared("places", tmp_path / "raw", tmp_path / "out")
+    assert_right("places", tmp_path / "out")
+
+
+def test_the_ranks_of_species(tmp_path):
+    layouts.inaturalist(tmp_path / "raw")
+    prepared("inaturalist", tmp_path / "raw", tmp_path / "out", attribute="family")
+    assert [label for _, label, _ in facts(tmp_path / "out")] == ["Lumbricidae", "Lumbricidae", "Parulidae"]
+
+
+def test_everything_from_parts_that_were_prepared_before(tmp_path):
+    for name in ("coco", "inaturalist", "imagenet", "places"):
+        getattr(layouts, name)(tmp_path / "raw" / name)
+        prepared(name, tmp_path / "raw" / name, tmp_path / "data" / name)
+    prepared("everything", tmp_path / "data", tmp_path / "out")
+    assert_right("everything", tmp_path / "out")

@@ -10,7 +10,7 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from simcore.errors import UsageError
-from simcore.views import Photometric, TwoView, collate
+from simcore.views import ImageBatch, Photometric, TwoView, collate
 from simcore.views._placement import random_resized_crop
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -168,3 +168,22 @@ def test_refuses_settings_that_make_no_view(settings):
 def test_refuses_colours_out_of_range(settings):
     with pytest.raises(UsageError):
         Photometric(**settings)
+
+
+def test_what_lies_beside_an_image_on_the_canvas_is_never_seen():
+    batch = collate(images(30, low=1, high=40))
+    littered = batch.pixels.clone(memory_format=torch.preserve_format)
+    for pixels, (height, width) in zip(littered, batch.sizes.tolist(), strict=True):
+        pixels[:, height:], pixels[:, :, width:] = 255, 255
+    for maker in (TwoView(image_size=24), TwoView(image_size=3)):
+        views = maker(ImageBatch(littered, batch.sizes), generator())
+        for view, expected in zip(views, maker(batch, generator()), strict=True):
+            assert torch.equal(view, expected)
+            assert view.isfinite().all()
+
+
+def test_any_memory_layout_gives_the_same_views():
+    batch = collate(images(10))
+    planes = ImageBatch(batch.pixels.contiguous(), batch.sizes)
+    assert planes.pixels.stride() != batch.pixels.stride()
+    assert torch.equal(TwoView(image_size=24)(planes, generator())[1], TwoView(image_size=24)(batch, generator())[1])

@@ -1,8 +1,7 @@
 """Colour operations on a batch of images, each image with its own factor.
 
 Images are float32 ``[B, 3, H, W]`` in [0, 1], factors float32 ``[B]``. The formulas, limits and clamping are those
-of ``torchvision.transforms.v2.functional`` on float images. A name that ends with an underscore works in
-place.
+of ``torchvision.transforms.v2.functional`` on float images. A name that ends with an underscore works in place.
 """
 
 from __future__ import annotations

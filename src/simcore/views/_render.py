@@ -16,7 +16,8 @@ from simcore.views._resample import Filter, Resampling
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-CACHED_VALUES = 2**18  # a piece of float32 views that stays in a core's cache through all its operations
+CACHED_VALUES = 2**18  # float32 values of a piece of views that stays in a core's cache through all its operations
+CANVAS_VALUES = 2**27  # float32 values of canvas that an accelerator holds at once
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def render(
     canvas = batch.pixels.permute(0, 2, 3, 1)  # [B, H, W, 3], as it lies in memory
     views = torch.empty(len(batch), 3, size, size, device=device)
     rows = order.to(device, non_blocking=True)
-    limit = _images_at_once(size, device)
+    limit = _images_at_once(canvas, size)
     with torch.autocast(device.type, enabled=False):
         for piece in _runs(len(batch), limit) if recolouring is None else recolouring.pieces(limit):
             part = resampling.apply(canvas.index_select(0, rows[piece]), piece)
@@ -64,11 +65,11 @@ def render(
     return views
 
 
-def _images_at_once(size: int, device: torch.device) -> int:
-    """Give how many views to make together: all of them, but on the CPU as many as its caches hold."""
-    if device.type != "cpu":
-        return 2**31
-    return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
+def _images_at_once(canvas: Tensor, size: int) -> int:
+    """Give how many views to make together: on the CPU as many as its caches hold, elsewhere mostly all."""
+    if canvas.device.type == "cpu":
+        return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
+    return max(1, CANVAS_VALUES // canvas[0].numel())
 
 
 def _runs(num: int, limit: int) -> Iterator[slice]:

@@ -37,7 +37,7 @@ def _triangle(distance: Tensor) -> Tensor:
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Cubic convolution (Keys 1981, eq. 4, with a = -1/2)."""
+    """Cubic convolution (Keys 1981), with a = -1/2."""
     x = distance.abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((2.5 - 0.5 * x) * x - 4) * x + 2

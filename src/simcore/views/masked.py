@@ -19,7 +19,7 @@ __all__ = ["Masked", "PatchMasks", "draw_patch_masks"]
 
 @dataclass(frozen=True, kw_only=True)
 class Masked:
-    """Random resized crop, bicubic, and flip (He et al. 2022, MAE, section 4)."""
+    """Random resized crop, bicubic, and flip (He et al. 2022, MAE, appendix A)."""
 
     image_size: int = setting(224, "side of a view, in pixels")
     min_scale: float = setting(0.2, "smallest crop, as a share of the image's area")

@@ -21,7 +21,7 @@ __all__ = ["MultiCrop"]
 class MultiCrop:
     """Two global views of large crops, then ``num_local`` views of small crops at a smaller size.
 
-    Caron et al. 2020 (SwAV, section 3.4). The scales and colours are those of OpenSSL-SimCore (CVPR 2023);
+    Caron et al. 2020 (SwAV, section 3.2). The scales and colours are those of OpenSSL-SimCore (CVPR 2023);
     ``second`` and ``local`` give the second global view and the local ones colours of their own, as DINO has them
     (Caron et al. 2021, section 3.2).
     """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
+import operator
 import os
 import re
 import warnings
@@ -19,9 +21,11 @@ from simcore.images.path_list import Entry, list_entries, open_list
 from simcore.images.selectors import Selectors
 from simcore.images.shards import open_shards
 from simcore.images.source import ImageSource
-from simcore.images.storage import base_name, folder_of, is_remote, local_path, os_reason, read_start, remotely
+from simcore.images.storage import base_name, folder_of, is_remote, join, local_path, os_reason, read_start, remotely
 from simcore.images.walk import is_hidden
 
+# What `simcore prepare` leaves beside the lists train.csv and test.csv of a named data set.
+PREPARED_NOTE = "dataset.json"
 KINDS = ("folder", "list", "wds", "parquet")
 SUFFIXES = {
     "parquet": (".parquet", ".pq"),
@@ -105,10 +109,14 @@ def _is_folder(place: str) -> bool:
 
 def _open_folder(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
     """Open a folder of images, or of tables or shards where it holds those and no images."""
+    names = names_in(place) if kind in (None, "list") else []
+    lists = [name for name in names if kind_of_name(name) == "list" and split_kind(name.rpartition(".")[0])]
+    if lists and (kind == "list" or PREPARED_NOTE in names):
+        return _open_split_lists(place, sorted(lists), choice)
     if kind == "list":
         raise UsageError(f"{place}: is a folder; name the .txt or .csv file in it")
     if kind is None:
-        kind = _kind_of_folder(names_in(place))
+        kind = _kind_of_folder(names)
     if kind == "folder":
         return open_folder(place, choice)
     if kind is not None:
@@ -120,6 +128,13 @@ def _open_folder(kind: str | None, place: str, choice: SplitChoice) -> ImageSour
             if found := files_below(place, SUFFIXES[kind]):
                 return _open_containers(kind, place, _of_split(found, choice, place))
         raise
+
+
+def _open_split_lists(place: str, lists: Sequence[str], choice: SplitChoice) -> ImageSource:
+    """Open the list of the wanted split (``train.csv``); for 'all', those of all splits one after the other."""
+    file_of = {name.rpartition(".")[0]: join(place, name) for name in lists}
+    first, *more = (open_list(file_of[split], choice) for split in pick_split(list(file_of), choice, place))
+    return functools.reduce(operator.add, more, first)
 
 
 def _kind_of_folder(names: Sequence[str]) -> str | None:

@@ -39,9 +39,8 @@ def content(folder):
 
 
 def test_counts_that_differ_are_told_in_one_warning(pets, tmp_path):
-    with pytest.warns(
-        SimcoreWarning, match=r"pets: .*2 classes instead of 37; 2 training images instead of 3,680"
-    ) as got:
+    told = r"pets: .*2 classes instead of 37; 2 training images instead of 3,680"
+    with pytest.warns(SimcoreWarning, match=told) as got:
         done = prepare("pets", archive=pets, out=tmp_path / "out", quiet=True)
     assert len(got) == 1
     assert done.num_images == {"train": 2, "test": 1}
@@ -139,6 +138,26 @@ def test_wrong_calls(pets, tmp_path):
         find("datasets", "imagenet_sub_pets")(synsets=("tabby",))
     with pytest.raises(UsageError, match="from 1 to 10"):
         find("datasets", "dtd")(fold=11)
+
+
+def test_the_folder_opens_by_split(pets, tmp_path):
+    quietly("pets", archive=pets, out=tmp_path / "out")
+    out = tmp_path / "out"
+    assert open_images(out).classes == ("Abyssinian", "american_bulldog")
+    assert [len(open_images(out, split=split)) for split in ("train", "test", "all")] == [2, 1, 3]
+    assert len(open_images(f"{out}#split=test")) == 1
+    assert len(open_images(f"list:{out}#split=all&limit=2")) == 2
+    only = open_images(f"{out}#classes=Abyssinian")
+    assert only.table["id"].to_pylist() == [str(pets / "images" / "Abyssinian_100.jpg")]
+    with pytest.raises(SimcoreError, match="has no split 'dev'; it has test, train"):
+        open_images(f"{out}#split=dev")
+
+
+def test_the_folder_opens_although_unpacked_images_lie_in_it(pets, tmp_path):
+    layouts.pack(layouts.LAYOUTS["pets"], pets, tmp_path / "download")
+    quietly("pets", archive=tmp_path / "download", out=tmp_path / "out")
+    assert (tmp_path / "out" / "unpacked" / "annotations" / "trimaps").is_dir()
+    assert len(open_images(tmp_path / "out", split="all")) == 3
 
 
 def test_names_that_are_not_unicode_and_names_with_commas(tmp_path):

@@ -40,8 +40,8 @@ class Dataset:
     """A data set by name. A subclass states the facts and says in :meth:`rows` how its published files are read.
 
     Counts are those of the published SimCore experiments; None stands where they are not stated. ``published`` says
-    which files the home page offers and ``archives`` are glob patterns of them; ``markers`` are names of which every one must be found for
-    them to count as unpacked.
+    which files the home page offers and ``archives`` are glob patterns of them; ``markers`` are names of which every
+    one must be found for the files to count as unpacked.
     """
 
     title: ClassVar[str]

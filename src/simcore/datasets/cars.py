@@ -34,7 +34,10 @@ class Cars(Dataset):
     title = "Stanford Cars"
     licence = "non-commercial research"
     home = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
-    published = "car_ims.tgz and cars_annos.mat, or car_devkit.tgz, cars_train.tgz, cars_test.tgz and cars_test_annos_withlabels.mat"
+    published = (
+        "car_ims.tgz and cars_annos.mat, or cars_train.tgz, cars_test.tgz, car_devkit.tgz and "
+        "cars_test_annos_withlabels.mat"
+    )
     archives = ("car_ims.tgz", "cars_train.tgz", "cars_test.tgz", "car_devkit.tgz")
     num_classes, num_train, num_test, metric = 196, 8144, 8041, "top1"
     attributes = types.MappingProxyType({"model": 196, "brand": 49, "type": 9})

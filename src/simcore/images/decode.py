@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits, Refused, Unreadable
 from simcore.images.formats import DECODERS, describe_stranger, ends_early, is_doubtful, png_fault
-from simcore.images.pixels import orientation_of, turn_upright, turns_sideways, uint8_rgb
+from simcore.images.pixels import may_be_oriented, orientation_of, turn_upright, turns_sideways, uint8_rgb
 
 # Their loading applies the orientation and removes the tag.
 ORIENTED_BY_PILLOW = ("TIFF",)
@@ -108,19 +108,27 @@ def _decoders(head: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def _decode(image: ImageFile.ImageFile, name: str, short_side: int | None) -> Decoded:
-    with _pillow_silenced():
-        orientation = 1 if name in ORIENTED_BY_PILLOW else orientation_of(image)
-        width, height = image.size
-        if short_side is not None:
-            image.draft(None, (short_side, short_side))
+    orientation = 1
+    if name not in ORIENTED_BY_PILLOW and may_be_oriented(image):
+        with _pillow_silenced():
+            orientation = orientation_of(image)
+    width, height = image.size
+    if short_side is not None:
+        image.draft(None, (short_side, short_side))
     image.load()
     if name in ORIENTED_BY_PILLOW:
         width, height = image.size
-    with _pillow_silenced():
-        pixels = turn_upright(uint8_rgb(image), orientation)
+    pixels = turn_upright(_rgb(image), orientation)
     if turns_sideways(orientation):
         width, height = height, width
     return Decoded(pixels=pixels, width=width, height=height, format=name)
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode in ("RGB", "L"):
+        return uint8_rgb(image)
+    with _pillow_silenced():
+        return uint8_rgb(image)
 
 
 def _fault(data: bytes, name: str, error: Exception) -> Unreadable:

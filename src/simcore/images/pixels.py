@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 ORIENTATION_TAG = 0x0112
+ORIENTATION_HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
 FLOAT_FULL_SCALES = (1.0, 255.0, 65535.0)
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,6 +74,11 @@ def _on_white(image: Image.Image) -> Image.Image:
     page = Image.new("RGB", image.size, (255, 255, 255))
     page.paste(image.convert("RGB"), mask=alpha)
     return page
+
+
+def may_be_oriented(image: Image.Image) -> bool:
+    """Tell whether there is any metadata that an orientation could stand in; most pictures have none."""
+    return not ORIENTATION_HOLDERS.isdisjoint(image.info)
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -133,7 +133,8 @@ def _open_folder(kind: str | None, place: str, choice: SplitChoice) -> ImageSour
 def _open_split_lists(place: str, lists: Sequence[str], choice: SplitChoice) -> ImageSource:
     """Open the list of the wanted split (``train.csv``); for 'all', those of all splits one after the other."""
     file_of = {name.rpartition(".")[0]: join(place, name) for name in lists}
-    first, *more = (open_list(file_of[split], choice) for split in pick_split(list(file_of), choice, place))
+    whole = SplitChoice("all")
+    first, *more = (open_list(file_of[split], whole) for split in pick_split(list(file_of), choice, place))
     return functools.reduce(operator.add, more, first)
 
 

@@ -16,7 +16,7 @@ from simcore import registry
 from simcore.artifacts import Embeddings, Selection
 from simcore.artifacts.parts import PartedArray
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
-from simcore.selection._features import Features, Float32, Rows
+from simcore.selection._features import Features, Float32, Float64, Rows
 from simcore.selection._peel import clamp
 from simcore.settings import as_dict, fields_of
 
@@ -91,6 +91,11 @@ class Job:
     def target(self) -> Float32:
         """The valid target rows as unit vectors [num_valid_target, dim]."""
         return Features(self.target_embeddings).unit(self.target_rows)
+
+    @functools.cached_property
+    def target64(self) -> Float64:
+        """The valid target rows as unit vectors in fp64."""
+        return Features(self.target_embeddings).unit64(self.target_rows)
 
     @functools.cached_property
     def num_invalid(self) -> int:

@@ -131,7 +131,9 @@ class Features:
         return cosines
 
     def _take64(self, indices: Rows) -> Float64:
-        stored = self._stored.take(indices)
+        return self._as_float64(self._stored.take(indices))
+
+    def _as_float64(self, stored: npt.NDArray[Any]) -> Float64:
         if not self._fast_half:
             return stored.astype(np.float64)
         rows = np.empty(stored.shape, np.float32)
@@ -141,6 +143,16 @@ class Features:
     def unit64(self, indices: Rows) -> Float64:
         """Copy rows as unit vectors in fp64 [len(indices), dim]; zeros for invalid ones."""
         return _unit64(self._take64(indices))[0]
+
+    def units_between(self, start: int, stop: int) -> tuple[Float64, Mask]:
+        """Read rows [start, stop) as unit vectors in fp64, the same bits as :meth:`unit64`; tells which are valid."""
+        rows = np.empty((stop - start, self.dim))
+        for first, block in self._stored.blocks(stop - start, start, stop):
+            rows[first - start : first - start + len(block)] = self._as_float64(block)
+            _release(block)
+        units, norms = _unit64(rows)
+        self._norms[start:stop] = norms > 0
+        return units, norms > 0
 
     def unit(self, indices: Rows | None = None) -> Float32:
         """Copy rows (all where None) as unit vectors in fp32; each row's bits depend on that row alone."""

@@ -153,6 +153,16 @@ def test_similar_groups_agree_with_comparing_every_pair():
     assert want
 
 
+def test_a_crowd_of_black_frames_is_one_group():
+    draw = np.random.default_rng(6)
+    frames = np.clip(draw.normal(6, 0.7, (3000, 10, 10, 3)), 0, 255).astype(np.uint8)
+    others = draw.integers(0, 256, (50, 10, 10, 3), dtype=np.uint8)
+    found = similar_groups(np.concatenate([others, frames]), np.full((3050, 2), 64, np.int32))
+    assert len(found) == 1
+    assert len(found[0]) >= 2990
+    assert found[0][0] == 50
+
+
 def test_names_that_are_not_utf8_reach_the_report(make):
     (make.root / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     (make.root / os.fsdecode(b"ok\xe9.png")).write_bytes(make.png())

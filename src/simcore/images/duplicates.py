@@ -10,6 +10,7 @@ of the same thing is far outside.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,10 @@ from PIL import Image
 THUMBNAIL = 10  # side of a thumbnail in pixels
 BASE_DIFFERENCE = 1.0
 CONTRAST_SHARE = 0.06
-MAX_CONTRAST = 127.5  # the largest standard deviation that levels of 0 to 255 can have
 MAX_PROPORTION_CHANGE = 1.05
 NUM_COORDINATES = 12
+QUERY_ROWS = 4096
+CROWD = 256  # more candidates than this make a picture part of a crowd
 
 Index = npt.NDArray[np.int64]
 
@@ -46,27 +48,59 @@ def _groups(order: Index, breaks: npt.NDArray[np.bool_]) -> list[Index]:
 def similar_groups(thumbnails: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int32]) -> list[Index]:
     """Group pictures that look the same, directly or through others between them.
 
-    Candidates are found exactly: a few coordinates of an orthonormal basis can only understate a distance.
+    No pair is missed, except inside a crowd (a camera's thousands of black frames): there, pictures are compared
+    with leaders only, since every pair would be too many.
     """
     if len(thumbnails) < 2:
         return []
-    flat = thumbnails.reshape(len(thumbnails), -1)
-    proportion = np.log(sizes[:, 0] / sizes[:, 1])
-    close = _candidates(flat)
-    keep = _look_same(flat, close) & (
-        np.abs(proportion[close[:, 0]] - proportion[close[:, 1]]) <= math.log(MAX_PROPORTION_CHANGE)
-    )
-    return _connected(close[keep], len(flat))
+    return _connected(np.concatenate(list(_Search(thumbnails, sizes).pairs())), len(thumbnails))
 
 
-def _candidates(flat: npt.NDArray[np.uint8]) -> Index:
-    """Give the pairs [p, 2] of rows that may be near enough, from a tree over a few coordinates."""
-    from scipy.spatial import cKDTree
+class _Search:
+    """Finds pairs of thumbnails that look the same with a tree over a few of their coordinates.
 
-    points = np.concatenate([block @ _basis() for block in np.array_split(flat, max(1, len(flat) // 65536))])
-    farthest = (BASE_DIFFERENCE + CONTRAST_SHARE * MAX_CONTRAST) * math.sqrt(flat.shape[1])
-    pairs: Index = cKDTree(points).query_pairs(farthest, output_type="ndarray").astype(np.int64)
-    return pairs.reshape(-1, 2)
+    The coordinates belong to an orthonormal basis, so a distance in them can only understate the whole one.
+    """
+
+    def __init__(self, thumbnails: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int32]) -> None:
+        from scipy.spatial import cKDTree
+
+        self._flat = thumbnails.reshape(len(thumbnails), -1)
+        self._proportion = np.log(sizes[:, 0] / sizes[:, 1])
+        self._allowed = BASE_DIFFERENCE + CONTRAST_SHARE * _contrast(self._flat)
+        self._radius = self._allowed * math.sqrt(self._flat.shape[1]) + 1e-3
+        self._points = np.concatenate([block @ _basis() for block in _blocks(self._flat)])
+        self._tree = cKDTree(self._points)
+
+    def pairs(self) -> Iterator[Index]:
+        """Give the pairs [p, 2] in pieces; some twice."""
+        counts = self._tree.query_ball_point(self._points, self._radius, return_length=True)
+        quiet = np.flatnonzero((counts > 1) & (counts <= CROWD))
+        for low in range(0, len(quiet), QUERY_ROWS):
+            yield self._neighbours(quiet[low : low + QUERY_ROWS])[0]
+        led = np.zeros(len(counts), bool)
+        for row in np.flatnonzero(counts > CROWD).tolist():
+            if not led[row]:
+                pairs, differences = self._neighbours(np.array([row]))
+                led[pairs[differences <= self._allowed[row] / 2, 1]] = True
+                yield pairs
+        yield np.zeros((0, 2), np.int64)
+
+    def _neighbours(self, rows: Index) -> tuple[Index, npt.NDArray[np.float32]]:
+        """Give the pairs that begin with one of ``rows`` and look the same, with their differences."""
+        near = self._tree.query_ball_point(self._points[rows], self._radius[rows])
+        second = np.concatenate([np.asarray(found, np.int64) for found in near])
+        pairs = np.stack([np.repeat(rows, [len(found) for found in near]), second], axis=1)
+        change = np.abs(self._proportion[pairs[:, 0]] - self._proportion[second])
+        pairs = pairs[(pairs[:, 0] != second) & (change <= math.log(MAX_PROPORTION_CHANGE))]
+        differences = _difference(self._flat, pairs)
+        same = differences <= self._allowed[pairs].min(axis=1)
+        return pairs[same], differences[same]
+
+
+def _blocks(flat: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Split rows so that floating point copies stay small."""
+    return np.array_split(flat, max(1, len(flat) // 65536))
 
 
 def _basis() -> npt.NDArray[np.float64]:
@@ -79,22 +113,20 @@ def _basis() -> npt.NDArray[np.float64]:
     return basis
 
 
-def _look_same(flat: npt.NDArray[np.uint8], pairs: Index) -> npt.NDArray[np.bool_]:
-    contrast = _contrast(flat)
-    same = np.zeros(len(pairs), bool)
+def _difference(flat: npt.NDArray[np.uint8], pairs: Index) -> npt.NDArray[np.float32]:
+    """Give the root mean square difference of each pair."""
+    found = np.zeros(len(pairs), np.float32)
     for low in range(0, len(pairs), 65536):
         first, second = pairs[low : low + 65536].T
         difference = flat[first].astype(np.float32) - flat[second]
-        distance = np.sqrt(np.mean(difference * difference, axis=1))
-        allowed = BASE_DIFFERENCE + CONTRAST_SHARE * np.minimum(contrast[first], contrast[second])
-        same[low : low + 65536] = distance <= allowed
-    return same
+        found[low : low + 65536] = np.sqrt(np.mean(difference * difference, axis=1))
+    return found
 
 
 def _contrast(flat: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Give the standard deviation over the places of a thumbnail, all channels together; a flat colour has none."""
-    blocks = np.array_split(flat.reshape(len(flat), -1, 3), max(1, len(flat) // 65536))
-    variance = np.concatenate([block.astype(np.float32).var(axis=1).mean(axis=1) for block in blocks])
+    places = (block.reshape(len(block), -1, 3).astype(np.float32) for block in _blocks(flat))
+    variance = np.concatenate([block.var(axis=1).mean(axis=1) for block in places])
     contrast: npt.NDArray[np.float32] = np.sqrt(variance)
     return contrast
 

@@ -68,7 +68,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
         fit(heads, FeatureBatches(data=data, batch_size=8, seed=2), settings, quiet=True)
     assert not torch.isfinite(beside.weights[1]).all()
     torch.testing.assert_close(alone.weights[0], beside.weights[0])
-    assert beside.best[0].lr == 0.1
+    assert beside.best.score.lr == 0.1
 
 
 def test_batches_hold_every_row_once_and_depend_on_seed_and_epoch_alone():

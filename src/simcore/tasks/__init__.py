@@ -20,6 +20,7 @@ _HOMES = {
     "match_classes": "_classes",
     "plain_label_budget": "_labels",
     "predict": "_predict",
+    "run_attributes": "_attributes",
     "save_predictions": "_predict",
 }
 

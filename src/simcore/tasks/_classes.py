@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,9 +91,9 @@ def match_classes(
     train_names, test_names = _named(train, train_classes), _named(test, test_classes)
     used = np.unique(train[train >= 0])
     classes = tuple(train_names[label] for label in used.tolist())
-    number = {name: position for position, name in enumerate(classes)}
-    unknown = _count_unknown(test, test_names, number)
-    mapped = _renumber(test, [number.get(name, -1) for name in test_names])
+    known = frozenset(classes)
+    unknown = _count_unknown(test, test_names, known)
+    mapped = relabelled(test, test_names, classes)
     if not classes:
         raise SimcoreError("no train image has a label")
     if not (mapped >= 0).any():
@@ -103,12 +103,18 @@ def match_classes(
     tested = set(mapped[mapped >= 0].tolist())
     return ClassMap(
         classes=classes,
-        train=_renumber(train, [number.get(name, -1) for name in train_names]),
+        train=relabelled(train, train_names, classes),
         test=mapped,
-        empty=tuple(name for name in dict.fromkeys(empty) if name not in number),
-        untested=tuple(name for name in classes if number[name] not in tested),
+        empty=tuple(name for name in dict.fromkeys(empty) if name not in known),
+        untested=tuple(name for number, name in enumerate(classes) if number not in tested),
         unknown=unknown,
     )
+
+
+def relabelled(labels: Labels, names: Sequence[str], classes: Sequence[str]) -> Labels:
+    """Turn labels that index ``names`` into labels that index ``classes``; -1 where a name is not among them."""
+    number = {name: position for position, name in enumerate(classes)}
+    return _renumber(labels, [number.get(name, -1) for name in names])
 
 
 def _named(labels: Labels, classes: Sequence[str]) -> tuple[str, ...]:
@@ -126,7 +132,7 @@ def _renumber(labels: Labels, numbers: Sequence[int]) -> Labels:
     return np.asarray([*numbers, -1], np.int64)[labels]
 
 
-def _count_unknown(labels: Labels, names: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
+def _count_unknown(labels: Labels, names: Sequence[str], known: Collection[str]) -> dict[str, int]:
     counts = np.bincount(labels[labels >= 0], minlength=len(names)).tolist()
     return {name: count for name, count in zip(names, counts, strict=True) if count and name not in known}
 

@@ -17,7 +17,6 @@ from simcore.artifacts import Embeddings
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.tasks._classes import ClassMap, match_classes
-from simcore.training.devices import resolve_device
 
 if TYPE_CHECKING:
     from simcore.embedding import Embedder, Encoder
@@ -71,6 +70,7 @@ class FeatureSets:
         encoder: ``spec`` and ``fingerprint`` of the encoder, where they are known.
         details: counts and names of what was left out, for the report.
         parents: fingerprints of the encoder and of both sets.
+        images: the images of the train rows, in their order; None where the set was a store.
     """
 
     train: LabelledFeatures
@@ -79,11 +79,13 @@ class FeatureSets:
     encoder: Mapping[str, str]
     details: Mapping[str, Any]
     parents: Mapping[str, str]
+    images: ImageSource | None = None
 
     def on(self, device: str) -> FeatureSets:
         """Put the features on a device, named as in the settings."""
-        kind, number = resolve_device(device)
-        place = torch.device(kind, 0 if number is None else number)
+        from simcore.embedding.load import pick_device
+
+        place = pick_device(device)
         return dataclasses.replace(self, train=self.train.to(place), test=self.test.to(place))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> FeatureSets:
@@ -133,6 +135,7 @@ def gather(
         details=_details(matched, train_rows, test_rows),
         encoder=_encoder(embedder, train_rows),
         parents=_parents(embedder, train_rows, test_rows),
+        images=None if isinstance(train, Embeddings) else _images_of(train, train_rows, matched.train),
     )
 
 
@@ -141,12 +144,20 @@ def features_of(
 ) -> Embeddings:
     """Give the features of a source, from ``cache`` where they lie there already; a store is handed through."""
     if isinstance(images, Embeddings):
+        if images.num_skipped:
+            _tell_skipped(images)
         return images
     if embedder is None:
         raise SimcoreError(f"{images.name}: an encoder is needed to embed images")
     if cache is None:
         return embedder(images)
     return embedder(images, cache / fingerprint(embedder.encoder.fingerprint, images.fingerprint))
+
+
+def _tell_skipped(store: Embeddings) -> None:
+    """Repeat what the embedder told when the store was made."""
+    text = f"{store.path or 'the store'}: {store.num_skipped} images could not be read and are left out"
+    warnings.warn(text, SimcoreWarning, stacklevel=4)
 
 
 def _empty_classes(images: ImageSource | Embeddings, rows: Embeddings) -> Sequence[str]:
@@ -156,6 +167,17 @@ def _empty_classes(images: ImageSource | Embeddings, rows: Embeddings) -> Sequen
     listed = np.unique(images.labels[images.labels >= 0])
     unread = np.setdiff1d(listed, rows.labels).tolist()
     return (*images.notes.empty_classes, *(images.classes[label] for label in unread))
+
+
+def _images_of(source: ImageSource, rows: Embeddings, labels: npt.NDArray[np.int64]) -> ImageSource:
+    """Keep the images that have a feature row with a label; rows are in the order of the source."""
+    embedded = np.arange(len(source))
+    if len(rows) < len(source):
+        ids = enumerate(source.table["id"].to_pylist())
+        embedded = np.array(
+            [next(row for row, name in ids if name == wanted) for wanted in rows.table["id"].to_pylist()]
+        )
+    return source.take(embedded[labels >= 0])
 
 
 def _labelled(rows: Embeddings, labels: npt.NDArray[np.int64], part: str) -> LabelledFeatures:
@@ -198,9 +220,4 @@ def _parents(embedder: Embedder | None, train: Embeddings, test: Embeddings) -> 
 
 
 def _details(matched: ClassMap, train: Embeddings, test: Embeddings) -> dict[str, Any]:
-    for part, rows in (("train", train), ("test", test)):
-        if rows.num_skipped:
-            warnings.warn(
-                f"{rows.num_skipped} {part} images could not be read and are left out", SimcoreWarning, stacklevel=4
-            )
     return {**matched.details(), "num_train_skipped": train.num_skipped, "num_test_skipped": test.num_skipped}

@@ -32,6 +32,15 @@ class Score:
         return (self.accuracy, -self.loss) if np.isfinite(self.loss) else (-1.0, -np.inf)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """A head as it was after one epoch: weight float32 [num_classes, dim], bias [num_classes]."""
+
+    score: Score
+    weight: Tensor
+    bias: Tensor
+
+
 class Heads(Trainable):
     """One linear classifier for each learning rate; they share batches and nothing else.
 
@@ -58,7 +67,7 @@ class Heads(Trainable):
         self.lrs, self.metric = tuple(lrs), metric
         self.watched, self.keep_epoch = watched, keep_epoch
         self.scores: list[Score] = []
-        self.best: tuple[Score, Tensor, Tensor] | None = None
+        self.best: Kept | None = None
 
     def forward(self, features: Tensor) -> Tensor:
         """Give logits [num_heads, n, num_classes] of features [n, dim]."""
@@ -95,7 +104,7 @@ class Heads(Trainable):
         for head, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             score = self._measure(self.watched, weight, bias, self.lrs[head], epoch)
             self.scores.append(score)
-            if np.isfinite(score.loss) and (self.best is None or score.order > self.best[0].order):
+            if np.isfinite(score.loss) and (self.best is None or score.order > self.best.score.order):
                 self._keep(score, head)
 
     def _measure(self, data: LabelledFeatures, weight: Tensor, bias: Tensor, lr: float, epoch: int) -> Score:
@@ -106,7 +115,9 @@ class Heads(Trainable):
         )
 
     def _keep(self, score: Score, head: int) -> None:
-        self.best = (score, self.weights[head].detach().clone(), self.biases[head].detach().clone())
+        self.best = Kept(
+            score=score, weight=self.weights[head].detach().clone(), bias=self.biases[head].detach().clone()
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,3 +139,6 @@ class FeatureBatches:
         rows = torch.from_numpy(order).to(self.data.labels.device)
         for batch in torch.split(rows, self.batch_size)[skip_steps:]:
             yield self.data.features[batch], self.data.labels[batch]
+
+    def close(self) -> None:
+        """Do nothing: no process works for these batches."""

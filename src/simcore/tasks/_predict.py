@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import torch
 
 from simcore.artifacts import Embeddings
 from simcore.artifacts.files import written_aside
-from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.errors import SimcoreError, UsageError
 from simcore.tasks._features import features_of
 from simcore.tasks._head import Head
 
@@ -73,8 +72,6 @@ def predict(head: Head, embedder: Embedder | None, images: ImageSource | Embeddi
     made_by = rows.info.get("encoder_fingerprint")
     if made_by:
         _check_encoder(head, str(made_by), str(rows.info.get("encoder", "these features")))
-    if rows.num_skipped:
-        warnings.warn(f"{rows.num_skipped} images could not be read and get no answer", SimcoreWarning, stacklevel=2)
     blocks = list(_blocks(head, rows, min(top, len(head.classes))))
     table = pa.concat_tables(blocks) if blocks else _table(rows.table["id"][:0], head, np.zeros((0, 1), int), None)
     meta = {"head": head.fingerprint, "features": rows.fingerprint, "num_skipped": rows.num_skipped}

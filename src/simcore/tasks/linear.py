@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from simcore.artifacts import Embeddings, Report
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.settings import setting
 from simcore.tasks._features import FeatureSets, LabelledFeatures, embedder_for, gather
 from simcore.tasks._head import FILE_NAME, Head
-from simcore.tasks._heads import FeatureBatches, Heads, Score
-from simcore.tasks._labels import held_out_split
+from simcore.tasks._heads import FeatureBatches, Heads, Kept, Score
+from simcore.tasks._labels import Rows, held_out_split
 from simcore.tasks._metrics import Answers, accuracies, describe
 from simcore.tasks._nearest import normalised
 from simcore.tasks._task import Task
-from simcore.training import FitSettings, fit
+from simcore.training import FitSettings, fit, make_fabric
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from lightning_fabric import Fabric
 
     from simcore.embedding import Encoder
     from simcore.images import ImageSource
+    from simcore.tasks._supervised import FrozenFeatures
 
 __all__ = ["LinearProbe"]
 
@@ -50,6 +54,8 @@ class LinearProbe(Task):
     choose_on: str = setting("split", "what learning rate and epoch are chosen on", choices=("split", "test"))
     choose_by: str = setting("top1", "metric that chooses", choices=("top1", "mean_per_class"))
     split_share: float = setting(0.2, "share of each class held out of training to choose on")
+    augment: bool = setting(False, "train on features of fresh random crops in every epoch, as published")
+    cache_mb: int = setting(1024, "to augment: decoded images are kept in memory when they fit into this many MB")
     retrain: bool = setting(True, "with a split: train again on the whole training set as chosen")
 
     def __post_init__(self) -> None:
@@ -64,8 +70,11 @@ class LinearProbe(Task):
 
     @classmethod
     def published(cls) -> LinearProbe:
-        """Give the published recipe: one learning rate of 10, best epoch by accuracy on the test set."""
-        return cls(lr=(10.0,), choose_on="test")
+        """Give the published recipe: one learning rate of 10, random crops, best epoch by accuracy on the test set.
+
+        The published code lets batch statistics of the backbone drift meanwhile; here they stay as they are.
+        """
+        return cls(lr=(10.0,), augment=True, choose_on="test")
 
     def fit_settings(self) -> FitSettings:
         """Say the recipe to the training loop; each head scales its learning rate of 1."""
@@ -94,77 +103,122 @@ class LinearProbe(Task):
         """Train and measure; ``head.safetensors`` goes to ``out``."""
         embedder = embedder_for(encoder, self, quiet=quiet)
         sets = gather(embedder, train, test, cache=None if out is None else out / "features")
-        head, report = self.measure(sets.on(self.device), quiet=quiet)
+        head, report = self.measure(sets.on(self.device), encoder=encoder, quiet=quiet)
         if out is not None:
             head.save(out / FILE_NAME)
         return report
 
-    def measure(self, sets: FeatureSets, *, quiet: bool = False) -> tuple[Head, Report]:
-        """Train and measure on features that are at hand."""
+    def measure(self, sets: FeatureSets, *, encoder: Encoder | None = None, quiet: bool = False) -> tuple[Head, Report]:
+        """Train and measure on features that are at hand; ``encoder`` is needed to augment."""
+        if self.augment and (encoder is None or sets.images is None):
+            raise UsageError("--augment needs an encoder and a train source of images, not a store")
         if self.normalise:
             sets = sets.map(normalised)
-        score, weight, bias, scores = self._chosen(sets, quiet)
-        head = Head(weight=weight, bias=bias, classes=sets.classes, encoder=sets.encoder, normalise=self.normalise)
+        probe = _Probe(self, sets, encoder, quiet)
+        kept = probe.choose()
+        head = Head(
+            weight=kept.weight, bias=kept.bias, classes=sets.classes, encoder=sets.encoder, normalise=self.normalise
+        )
         answers = Answers.from_scores(head.logits(sets.test.features), sets.test.labels)
         learnt = Answers.from_scores(head.logits(sets.train.features), sets.train.labels)
         details = {
             **sets.details,
-            "chosen_on": self.choose_on,
-            "lr": score.lr,
-            "epoch": score.epoch,
+            "chosen_on": probe.chosen_on,
+            "lr": kept.score.lr,
+            "epoch": kept.score.epoch,
             "train_top1": accuracies(learnt)["top1"],
-            "tried": _best_of_each(scores),
+            "tried": _best_of_each(probe.scores),
             **describe(answers, sets.classes, seed=self.seed),
         }
         return head, self.report(accuracies(answers), details, {**sets.parents, "head": head.fingerprint})
 
-    def _chosen(self, sets: FeatureSets, quiet: bool) -> tuple[Score, Tensor, Tensor, list[Score]]:
-        """Choose learning rate and epoch; give the choice, its weights, and every score on the way."""
-        if self.choose_on == "test":
-            return self._train(sets, sets.train, self.lr, watched=sets.test, quiet=quiet)
-        kept, held = held_out_split(sets.train.labels.cpu().numpy(), self.split_share, seed=self.seed)
-        if not len(held):
-            return self._without_split(sets, quiet)
-        score, weight, bias, scores = self._train(
-            sets, sets.train.take(kept), self.lr, watched=sets.train.take(held), quiet=quiet
-        )
-        if self.retrain:
-            _, weight, bias, _ = self._train(sets, sets.train, (score.lr,), keep_epoch=score.epoch, quiet=quiet)
-        return score, weight, bias, scores
 
-    def _without_split(self, sets: FeatureSets, quiet: bool) -> tuple[Score, Tensor, Tensor, list[Score]]:
+class _Probe:
+    """One run of a linear probe: what it works on, and every score on the way to its choice."""
+
+    def __init__(self, task: LinearProbe, sets: FeatureSets, encoder: Encoder | None, quiet: bool) -> None:
+        self.task, self.sets, self.encoder, self.quiet = task, sets, encoder, quiet
+        self.chosen_on = task.choose_on
+        self.scores: list[Score] = []
+
+    def choose(self) -> Kept:
+        """Choose learning rate and epoch, and give the head to use."""
+        task, train = self.task, self.sets.train
+        everything = np.arange(len(train))
+        if task.choose_on == "test":
+            return self._try_all(everything, self.sets.test)
+        kept, held = held_out_split(train.labels.cpu().numpy(), task.split_share, seed=task.seed)
+        if not len(held):
+            return self._without_split(everything)
+        best = self._try_all(kept, train.take(held))
+        if not task.retrain:
+            return best
+        again = self._heads((best.score.lr,), keep_epoch=best.score.epoch)
+        retrained = self._fit(again, everything)
+        return dataclasses.replace(retrained, score=best.score)
+
+    def _without_split(self, rows: Rows) -> Kept:
         """With one image a class there is nothing to hold out: the training set itself has to choose."""
+        self.chosen_on = "train"
         warnings.warn(
             "every class has a single train image: learning rate and epoch are chosen on the training set itself",
             SimcoreWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-        return self._train(sets, sets.train, self.lr, watched=sets.train, quiet=quiet)
+        return self._try_all(rows, self.sets.train)
 
-    def _train(
-        self,
-        sets: FeatureSets,
-        data: LabelledFeatures,
-        lrs: Sequence[float],
-        *,
-        quiet: bool,
-        watched: LabelledFeatures | None = None,
-        keep_epoch: int | None = None,
-    ) -> tuple[Score, Tensor, Tensor, list[Score]]:
-        heads = Heads(
-            dim=data.dim,
-            num_classes=len(sets.classes),
+    def _try_all(self, rows: Rows, watched: LabelledFeatures) -> Kept:
+        heads = self._heads(self.task.lr, watched=watched)
+        best = self._fit(heads, rows)
+        self.scores = heads.scores
+        return best
+
+    def _heads(
+        self, lrs: Sequence[float], *, watched: LabelledFeatures | None = None, keep_epoch: int | None = None
+    ) -> Heads:
+        return Heads(
+            dim=self.sets.train.dim,
+            num_classes=len(self.sets.classes),
             lrs=lrs,
-            seed=self.seed,
+            seed=self.task.seed,
             watched=watched,
-            metric=self.choose_by,
+            metric=self.task.choose_by,
             keep_epoch=keep_epoch,
         )
-        batches = FeatureBatches(data=data, batch_size=self.batch_size, seed=self.seed)
-        fit(heads, batches, self.fit_settings(), label="linear", quiet=quiet)
+
+    def _fit(self, heads: Heads, rows: Rows) -> Kept:
+        settings = self.task.fit_settings()
+        fabric = make_fabric(settings.device, settings.precision)
+        with contextlib.closing(self._batches(rows, fabric)) as batches:
+            fit(heads, batches, settings, fabric=fabric, label="linear", quiet=self.quiet)
         if heads.best is None:
-            raise SimcoreError(f"no head could be trained at learning rates {', '.join(map(str, lrs))}")
-        return (*heads.best, heads.scores)
+            raise SimcoreError(f"the head diverged at every learning rate ({', '.join(map(str, heads.lrs))})")
+        return heads.best
+
+    def _batches(self, rows: Rows, fabric: Fabric) -> FeatureBatches | FrozenFeatures:
+        task, data = self.task, self.sets.train.take(rows)
+        if not task.augment:
+            return FeatureBatches(data=data, batch_size=task.batch_size, seed=task.seed)
+        assert self.encoder is not None  # measure() has seen to both
+        assert self.sets.images is not None
+        from simcore.tasks._supervised import CropAndFlip, FrozenFeatures, labelled_views
+
+        encoder = self.encoder.to(fabric.device)
+        views = CropAndFlip(image_size=encoder.image_size, min_scale=0.2, mean=encoder.mean, std=encoder.std)
+        images = self.sets.images.take(rows)
+        batches = labelled_views(
+            images,
+            data.labels.cpu().numpy(),
+            views,
+            fabric,
+            seed=task.seed,
+            batch_size=task.batch_size,
+            num_workers=task.num_workers,
+            cache_mb=task.cache_mb,
+            quiet=self.quiet,
+            min_batch=1,
+        )
+        return FrozenFeatures(encoder=encoder, views=batches, normalise=task.normalise)
 
 
 def _best_of_each(scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -243,11 +243,11 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 def _join_labels(indices: list[TableIndex]) -> tuple[pa.Array, tuple[str, ...]]:
     """Number the labels of all tables together; names of ClassLabel features are matched where they differ."""
-    first = next((index.layout.names for index in indices if index.layout.names), ())
+    first = tuple(dict.fromkeys(name for index in indices for name in index.layout.names))
     columns = []
     for index in indices:
         names, labels = index.layout.names, index.labels
-        if names and names != first and pa.types.is_integer(labels.type):
+        if names and names != first[: len(names)] and pa.types.is_integer(labels.type):
             usable = pc.if_else(pc.and_(pc.greater_equal(labels, 0), pc.less(labels, len(names))), labels, None)
             labels = pa.array(names, pa.string()).take(usable)
         columns.append(labels)

@@ -63,6 +63,11 @@ class LabelledViews(ViewBatches):
             rows = [row for row in self.plan.rows(epoch, step).tolist() if row not in self._faults]
             yield views.views[0], self.labels[rows[: len(views.is_target)]]
 
+    @property
+    def num_unreadable(self) -> int:
+        """How many images could not be read so far."""
+        return len(self._faults)
+
     def close(self) -> None:
         """Let the decoding processes go; without it they outlive an error, and the program cannot end."""
         self._stream = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from lightning_fabric import Fabric
 
 from simcore.artifacts import Checkpoint, Embeddings, Report
 from simcore.artifacts.files import fingerprint
@@ -23,12 +24,13 @@ from simcore.registry import name_of
 from simcore.settings import as_dict, setting
 from simcore.tasks._classes import match_classes
 from simcore.tasks._head import FILE_NAME, Head
-from simcore.tasks._labels import held_out_split, label_budget, plain_label_budget
+from simcore.tasks._labels import Labels, Rows, held_out_split, label_budget, plain_label_budget
 from simcore.tasks._metrics import Answers, accuracies, describe
 from simcore.tasks._predict import BESIDE
 from simcore.tasks._supervised import (
     Classifier,
     CropAndFlip,
+    LabelledViews,
     Network,
     answers_on_images,
     encoder_around,
@@ -36,7 +38,7 @@ from simcore.tasks._supervised import (
 )
 from simcore.tasks._task import Task
 from simcore.training import FitSettings, Moment, fit, make_fabric
-from simcore.training.settings import OPTIMIZERS
+from simcore.training.settings import FREE_SETTINGS, OPTIMIZERS
 
 __all__ = ["FineTune"]
 
@@ -111,72 +113,73 @@ class FineTune(Task):
         matched = match_classes(train.labels, train.classes, test.labels, test.classes, empty=train.notes.empty_classes)
         matched.warn()
         rows = self.labelled_rows(matched.train)
-        labels = matched.train[rows]
-        parents = {"encoder": encoder.fingerprint, "train": train.fingerprint, "test": test.fingerprint}
-        state = None if out is None else out / "training" / fingerprint(as_dict(self), parents)
-        known = test.take(np.flatnonzero(matched.test >= 0))
-        model = self._train(encoder, train.take(rows), labels, known, matched.classes, state, quiet)
-        answers, _, num_skipped = self._answers(model.chosen, encoder, known, matched.classes, quiet)
-        details = {
-            **matched.details(),
-            **_label_counts(labels, matched.classes),
-            "num_test_skipped": num_skipped,
-            "chosen_on": self.choose_on,
-            "epoch": self.epochs if model.kept is None else int(model.kept_score[2]),
-            **describe(answers, matched.classes, seed=self.seed),
-        }
-        head = self._save(model.chosen, encoder, matched.classes, parents, out)
-        return self.report(accuracies(answers), details, {**parents, "head": head.fingerprint})
+        tuning = _Tuning(
+            task=self,
+            encoder=encoder,
+            images=train.take(rows),
+            labels=matched.train[rows],
+            test=test.take(np.flatnonzero(matched.test >= 0)),
+            classes=matched.classes,
+            parents={"encoder": encoder.fingerprint, "train": train.fingerprint, "test": test.fingerprint},
+            quiet=quiet,
+        )
+        metrics, details, network = tuning.run(out)
+        head = tuning.save(network, out)
+        return self.report(metrics, {**matched.details(), **details}, {**tuning.parents, "head": head.fingerprint})
 
-    def labelled_rows(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def labelled_rows(self, labels: Labels) -> Rows:
         """Choose the train rows that keep their label; ``labels`` are -1 where there is none, int64 [n]."""
         draw = label_budget if self.label_draw == "stratified" else plain_label_budget
         return draw(labels, self.label_ratio, seed=self.seed)
 
-    def _train(
-        self,
-        encoder: Encoder,
-        images: ImageSource,
-        labels: npt.NDArray[np.int64],
-        test: ImageSource,
-        classes: tuple[str, ...],
-        state: Path | None,
-        quiet: bool,
-    ) -> Classifier:
-        watched, kept = test, np.arange(len(labels))
-        if self.choose_on == "split":
-            kept, held = held_out_split(labels, self.split_share, seed=self.seed)
-            if not len(held):
-                raise UsageError("every class has a single labelled image: nothing to choose on; use --choose-on last")
-            watched = images.take(held)
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Tuning:
+    """One run of fine-tuning: labelled images in, a network and its figures out."""
+
+    task: FineTune
+    encoder: Encoder
+    images: ImageSource
+    labels: Labels
+    test: ImageSource
+    classes: tuple[str, ...]
+    parents: Mapping[str, str]
+    quiet: bool
+
+    def run(self, out: Path | None) -> tuple[dict[str, float], dict[str, Any], Network]:
+        """Train, choose the epoch and measure: metrics, details and the network."""
+        counts = _label_counts(self.labels, self.classes)
+        model, num_unreadable = self._train(None if out is None else out / "training" / self._key())
+        answers, _, num_skipped = self._answers(model.chosen, self.test)
+        details = {
+            **counts,
+            "num_train_skipped": num_unreadable,
+            "num_test_skipped": num_skipped,
+            "chosen_on": self.task.choose_on,
+            "epoch": self.task.epochs if model.kept is None else int(model.kept_score[2]),
+            **describe(answers, self.classes, seed=self.task.seed),
+        }
+        return accuracies(answers), details, model.chosen
+
+    def _key(self) -> str:
+        """Name the state on disk, so that only a run of the same makings goes on from it."""
+        settings = {name: value for name, value in as_dict(self.task).items() if name not in FREE_SETTINGS}
+        return fingerprint(settings, dict(self.parents))
+
+    def _train(self, state: Path | None) -> tuple[Classifier, int]:
+        """Run the loop; give the model and the number of unreadable images."""
+        kept, watched = self._split()
         model = Classifier(
-            copy.deepcopy(encoder.backbone),
-            dim=encoder.dim,
-            num_classes=len(classes),
-            seed=self.seed,
-            keep_best=self.choose_on != "last",
+            copy.deepcopy(self.encoder.backbone),
+            dim=self.encoder.dim,
+            num_classes=len(self.classes),
+            seed=self.task.seed,
+            keep_best=watched is not None,
         )
-
-        def measure(moment: Moment) -> dict[str, float]:
-            answers, loss, _ = self._answers(model.network, encoder, watched, classes, quiet=True)
-            accuracy = accuracies(answers)[self.choose_by]
-            model.keep_if_better(accuracy, loss, moment.epoch + 1)
-            return {f"{self.choose_on}_{self.choose_by}": accuracy, f"{self.choose_on}_loss": loss}
-
-        settings = self.fit_settings()
+        settings = self.task.fit_settings()
         fabric = make_fabric(settings.device, settings.precision)
-        batches = labelled_views(
-            images.take(kept),
-            labels[kept],
-            CropAndFlip(image_size=encoder.image_size, min_scale=self.min_scale, mean=encoder.mean, std=encoder.std),
-            fabric,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            cache_mb=self.cache_mb,
-            quiet=quiet,
-        )
-        with contextlib.closing(batches):
+        on_epoch = None if watched is None else functools.partial(self._measure, model, watched)
+        with contextlib.closing(self._batches(kept, fabric)) as batches:
             fit(
                 model,
                 batches,
@@ -185,45 +188,74 @@ class FineTune(Task):
                 out=state,
                 resume=True,
                 label="finetune",
-                quiet=quiet,
-                on_epoch=None if model.kept is None else measure,
+                quiet=self.quiet,
+                on_epoch=on_epoch,
             )
-        return model
+            return model, batches.num_unreadable
 
-    def _answers(
-        self, network: Network, encoder: Encoder, images: ImageSource, classes: tuple[str, ...], quiet: bool
-    ) -> tuple[Answers, float, int]:
-        return answers_on_images(network, encoder, images, classes, num_workers=self.num_workers, quiet=quiet)
+    def _split(self) -> tuple[Rows, ImageSource | None]:
+        """Choose the rows to train on, and the images to choose the epoch on (None for the last epoch)."""
+        everything = np.arange(len(self.labels))
+        if self.task.choose_on == "last":
+            return everything, None
+        if self.task.choose_on == "test":
+            return everything, self.test
+        kept, held = held_out_split(self.labels, self.task.split_share, seed=self.task.seed)
+        if not len(held):
+            raise UsageError("every class has a single labelled image: nothing to choose on; use --choose-on last")
+        return kept, self.images.take(held)
 
-    def _save(
-        self, network: Network, like: Encoder, classes: tuple[str, ...], parents: Mapping[str, str], out: Path | None
-    ) -> Head:
+    def _batches(self, rows: Rows, fabric: Fabric) -> LabelledViews:
+        task, encoder = self.task, self.encoder
+        return labelled_views(
+            self.images.take(rows),
+            self.labels[rows],
+            CropAndFlip(image_size=encoder.image_size, min_scale=task.min_scale, mean=encoder.mean, std=encoder.std),
+            fabric,
+            seed=task.seed,
+            batch_size=task.batch_size,
+            num_workers=task.num_workers,
+            cache_mb=task.cache_mb,
+            quiet=self.quiet,
+        )
+
+    def _measure(self, model: Classifier, watched: ImageSource, moment: Moment) -> dict[str, float]:
+        """After an epoch: keep the network if it is the best so far, and give the figures for the log."""
+        answers, loss, _ = self._answers(model.network, watched, quiet=True)
+        accuracy = accuracies(answers)[self.task.choose_by]
+        model.keep_if_better(accuracy, loss, moment.epoch + 1)
+        return {f"{self.task.choose_on}_{self.task.choose_by}": accuracy, f"{self.task.choose_on}_loss": loss}
+
+    def _answers(self, network: Network, images: ImageSource, *, quiet: bool = False) -> tuple[Answers, float, int]:
+        return answers_on_images(
+            network,
+            self.encoder,
+            images,
+            self.classes,
+            num_workers=self.task.num_workers,
+            quiet=quiet or self.quiet,
+        )
+
+    def save(self, network: Network, out: Path | None) -> Head:
         """Leave the tuned backbone as a RUN, so that it can be evaluated further, with the head beside it."""
-        tuned = encoder_around(network.backbone, like)
+        tuned = encoder_around(network.backbone, self.encoder)
         head = Head(
             weight=network.head.weight.detach().cpu(),
             bias=network.head.bias.detach().cpu(),
-            classes=classes,
+            classes=self.classes,
             encoder={"spec": BESIDE, "fingerprint": tuned.fingerprint},
         )
         if out is not None:
-            described = {"backbone": like.backbone_name, **like.describe_inputs()}
-            run = Checkpoint(
-                path=out,
-                config={
-                    "method": name_of(self),
-                    "method_settings": as_dict(self),
-                    **described,
-                    "parents": dict(parents),
-                },
-            )
+            described = {"backbone": tuned.backbone_name, **tuned.describe_inputs()}
+            made = {"method": name_of(self.task), "method_settings": as_dict(self.task), "parents": dict(self.parents)}
+            run = Checkpoint(path=out, config={**described, **made})
             run.save()
             export_weights(network.backbone, run.weights, described)
             head.save(out / FILE_NAME)
         return head
 
 
-def _label_counts(labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> dict[str, Any]:
+def _label_counts(labels: Labels, classes: tuple[str, ...]) -> dict[str, Any]:
     """Count the labels in use, and tell of classes that have none (a plain draw may leave some so)."""
     counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
     without = [name for name, count in counts.items() if not count]

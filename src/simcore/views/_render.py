@@ -48,13 +48,12 @@ def render(
     device = batch.device
     recolouring = None if colours is None else Recolouring(colours, device)
     order = torch.arange(len(batch)) if recolouring is None else recolouring.order
-    placement = placement[order]
-    resampling = Resampling(placement, size, filter, device)
-    center, spread = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    resampling = Resampling(placement[order], size, filter, device)
+    rows = order.to(device, non_blocking=True)
+    center, spread = torch.tensor([mean, std])[..., None, None].to(device, non_blocking=True)
 
     canvas = batch.pixels.permute(0, 2, 3, 1)  # [B, H, W, 3], as it lies in memory
     views = torch.empty(len(batch), 3, size, size, device=device)
-    rows = order.to(device, non_blocking=True)
     limit = _images_at_once(canvas, size)
     with torch.autocast(device.type, enabled=False):
         for piece in _runs(len(batch), limit) if recolouring is None else recolouring.pieces(limit):

@@ -12,11 +12,18 @@ from typing import Any
 _HOMES = {
     "Selector": "simcore.selection._base",
     "parse_budget": "simcore.selection._base",
+    "select_coreset": "simcore.selection._coreset",
     "Centroids": "simcore.selection._kmeans",
     "kmeans": "simcore.selection._kmeans",
     "peel": "simcore.selection._peel",
-    "SimCore": "simcore.selection.simcore",
+    "DensityRatio": "simcore.selection.density_ratio",
+    "FacilityLocation": "simcore.selection.facility_location",
+    "KCenter": "simcore.selection.k_center",
+    "LinearClassifier": "simcore.selection.linear_classifier",
+    "Oracle": "simcore.selection.oracle",
     "Random": "simcore.selection.random",
+    "SimCore": "simcore.selection.simcore",
+    "Top": "simcore.selection.top",
 }
 
 __all__ = [*_HOMES]

@@ -143,7 +143,7 @@ def peel_scores(
     """
     num_clusters = scores.shape[0]
     rule = _StopRule(stop_ratio, patience)
-    parts: list[_Picks] = []
+    parts: list[Picks] = []
     num_rounds = num_chosen = 0
     queues = Queues(scores, budget, barred) if budget else None
     while queues and num_chosen < budget and not rule.fired:
@@ -189,41 +189,53 @@ class _StopRule:
         return rounds
 
 
-class _Picks(NamedTuple):
+class Picks(NamedTuple):
+    """Columns of a selection, in pick order."""
+
     indices: Rows
     rounds: npt.NDArray[np.int32]
     clusters: npt.NDArray[np.int32]
     similarities: npt.NDArray[np.floating[Any]]
 
 
-def _picks(rounds: _Rounds, num_before: int) -> _Picks:
+def _picks(rounds: _Rounds, num_before: int) -> Picks:
     """Order the picks of some rounds, each row once with the centroid that it is most similar to."""
     num_rounds, num_clusters = rounds.rows.shape
-    rows, values = rounds.rows.reshape(-1), rounds.values.reshape(-1)
-    numbers = np.repeat(np.arange(num_rounds), num_clusters)
-    clusters = np.tile(np.arange(num_clusters), num_rounds)
-    order = np.lexsort((rows, -values, numbers))  # stable: equal entries stay in centroid order
-    _, first = np.unique(rows[order], return_index=True)
-    kept = order[np.sort(first)]
-    return _Picks(
-        rows[kept], (numbers[kept] + num_before + 1).astype(np.int32), clusters[kept].astype(np.int32), values[kept]
+    return ordered_picks(
+        rounds.rows.reshape(-1),
+        np.repeat(np.arange(num_rounds) + num_before + 1, num_clusters),
+        np.tile(np.arange(num_clusters), num_rounds),
+        rounds.values.reshape(-1),
     )
 
 
-def _join(parts: list[_Picks]) -> _Picks:
+def ordered_picks(rows: Rows, numbers: Rows, clusters: Rows, values: npt.NDArray[np.floating[Any]]) -> Picks:
+    """Sort picks by round, similarity descending, row; of a row picked twice in a round keep the first."""
+    order = np.lexsort((rows, -values, numbers))  # stable: equal entries stay in centroid order
+    _, first = np.unique(rows[order], return_index=True)
+    kept = order[np.sort(first)]
+    return Picks(rows[kept], numbers[kept].astype(np.int32), clusters[kept].astype(np.int32), values[kept])
+
+
+def _join(parts: list[Picks]) -> Picks:
     if not parts:
-        return _Picks(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    return _Picks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return Picks(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    return Picks(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _selection(picks: _Picks, rule: _StopRule, wanted: int, reason: str) -> Selection:
+def warn_of_empty() -> None:
+    """Say why a stop rule left nothing."""
+    warnings.warn(
+        "the coreset is empty: the similarities of the first round are negative, which stops the selection; "
+        "give a budget without a stop ratio",
+        SimcoreWarning,
+        stacklevel=4,
+    )
+
+
+def _selection(picks: Picks, rule: _StopRule, wanted: int, reason: str) -> Selection:
     if rule.fired and not len(picks.indices):
-        warnings.warn(
-            "the coreset is empty: the first round's mean similarity is negative, which stops the selection; "
-            "give a budget without a stop ratio",
-            SimcoreWarning,
-            stacklevel=4,
-        )
+        warn_of_empty()
     whole = Selection(
         indices=picks.indices,
         rounds=picks.rounds,

@@ -13,12 +13,14 @@ from simcore.errors import UsageError
 from simcore.selection._base import Job, Selector
 from simcore.selection._kmeans import ALGORITHMS, kmeans
 from simcore.selection._peel import check_settings, peel_scores
+from simcore.selection._peel_by_centroid import peel_by_centroid
 from simcore.selection._similarity import FeatureScores
 from simcore.settings import setting
 
 __all__ = ["SimCore"]
 
 PUBLISHED_STOP_RATIO = 0.95
+STOPS = ("round", "centroid")
 PUBLISHED_CAP = 50  # rows of the pool for each row of the target
 
 
@@ -36,7 +38,8 @@ class SimCore(Selector):
     0 < r          stop at r, or budget    stop at r, at most 50 |X|
     =============  ======================  =============================
 
-    The objective of a round is the mean over centroids of the similarity of their pick.
+    ``stop_by="centroid"`` gives each centroid its own reference similarity, so that exhausted modes stop and rich
+    ones go on. The objective of a round is the mean over centroids of the similarity of their pick.
     """
 
     num_clusters: int = setting(100, "k-means clusters of the target; its rows themselves where it has no more")
@@ -44,6 +47,7 @@ class SimCore(Selector):
         None, "end when a round falls below this share of the reference round; 0 for never; unset: 0.95 without budget"
     )
     patience: int = setting(20, "number of the reference round (1: the paper's text, 20: its code)")
+    stop_by: str = setting("round", "what stops: all at the mean of a round, or each centroid by itself", choices=STOPS)
     num_restarts: int = setting(10, "k-means starts, of which the best is kept")
     algorithm: str = setting("lloyd", "k-means algorithm", choices=ALGORITHMS)
     seed: int = setting(0, "seed of k-means")
@@ -68,13 +72,14 @@ class SimCore(Selector):
         )
         scores = FeatureScores(groups.centroids, job.pool, min(asked, job.pool.num_rows))
         scores.prepare()
+        budget, stop_ratio = job.budget(cap), self._stop_ratio(job)
+        barred = ~job.pool.valid
+        if self.stop_by == "centroid" and stop_ratio is not None:
+            return peel_by_centroid(
+                scores, budget, stop_ratio=stop_ratio, patience=self.patience, ending=job.ending, barred=barred
+            )
         return peel_scores(
-            scores,
-            job.budget(cap),
-            stop_ratio=self._stop_ratio(job),
-            patience=self.patience,
-            ending=job.ending,
-            barred=~job.pool.valid,
+            scores, budget, stop_ratio=stop_ratio, patience=self.patience, ending=job.ending, barred=barred
         )
 
     def _stop_ratio(self, job: Job) -> float | None:

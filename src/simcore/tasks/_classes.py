@@ -55,10 +55,11 @@ class ClassMap:
             "test_classes_unknown_to_train": dict(self.unknown),
         }
 
-    def warn(self) -> None:
-        """Say what does not match, one warning a matter."""
-        if self.empty:
-            _tell(f"{_names(self.empty)} empty in the train set (no number is given)")
+    def warn(self, *, told: Collection[str] = ()) -> None:
+        """Say what does not match, one warning a matter; empty classes in ``told`` were named before."""
+        empty = tuple(name for name in self.empty if name not in told)
+        if empty:
+            _tell(f"{_names(empty)} empty in the train set (no number is given)")
         if self.untested:
             _tell(f"{_names(self.untested)} without test image (left out of the mean per class)")
         if self.unknown:

@@ -127,7 +127,7 @@ def gather(
         test_rows.classes,
         empty=_empty_classes(train, train_rows),
     )
-    matched.warn()
+    matched.warn(told=() if isinstance(train, Embeddings) else train.notes.empty_classes)
     return FeatureSets(
         train=_labelled(train_rows, matched.train, "train"),
         test=_labelled(test_rows, matched.test, "test"),

@@ -111,7 +111,7 @@ class FineTune(Task):
         if ":" in encoder.backbone_name:
             raise UsageError(f"finetune takes backbones that timm can build again, not {encoder.backbone_name}")
         matched = match_classes(train.labels, train.classes, test.labels, test.classes, empty=train.notes.empty_classes)
-        matched.warn()
+        matched.warn(told=train.notes.empty_classes)
         rows = self.labelled_rows(matched.train)
         tuning = _Tuning(
             task=self,

@@ -62,12 +62,12 @@ def base_rate(pool: Path, target: Path, labels: set[int]) -> float:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Go through the job once for every seed."""
     shell, work = Shell(args.data, args.work), args.work
-    labels = json.loads((args.data / "targets.json").read_text())[args.target]["labels"]
-    names = ",".join(map(str, labels))
+    wanted = json.loads((args.data / "targets.json").read_text())[args.target]
+    labels, names = wanted["labels"], ",".join(wanted["wnids"])
     target = f"{args.data}/train-*.parquet#classes={names}&limit-per-class=100"
     test = f"{args.data}/val.parquet#classes={names}"
     training = ["--backbone", args.backbone, "--image-size", str(args.image_size), "--batch-size", str(args.batch_size)]
-    training += ["--epochs", "100000", "--lr", str(args.lr), "--num-workers", "0"]
+    training += ["--optimizer", args.optimizer, "--lr", str(args.lr), "--num-workers", "0", "--resume"]
     steps = ["--max-steps", str(args.steps)]
 
     retrieval = work / "retrieval"
@@ -115,9 +115,10 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet10")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--retrieval-steps", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--optimizer", default="adam", help="the published SGD needs larger batches than fit here")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--retrieval-steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--budget", type=int, default=5000)
     args = parser.parse_args()
     args.data = args.data.resolve()

@@ -25,7 +25,7 @@ def test_fields_tell_name_type_default_and_flag():
 
 
 def test_build_refuses_an_unknown_name_with_the_nearest_one():
-    with pytest.raises(UsageError, match="recipe.yaml:3: Example has no setting 'rat'; did you mean 'rate'"):
+    with pytest.raises(UsageError, match=r"recipe\.yaml:3: Example has no setting 'rat'; did you mean 'rate'"):
         build(Example, {"rat": 1}, where="recipe.yaml:3")
 
 

@@ -171,13 +171,10 @@ class Inspect(Command):
         from simcore import pipeline
         from simcore.artifacts.files import write_json
 
-        found = pipeline.inspect(args.source, num_workers=args.num_workers, quiet=args.quiet)
-        report = found.to_json()
+        found = pipeline.inspect(args.source, strict=args.strict, num_workers=args.num_workers, quiet=args.quiet)
         if args.out:
-            write_json(args.out, report)
-        if args.strict and found.num_bad:
-            raise SimcoreError(f"{args.source}: {found.num_bad} bad items: {'; '.join(found.first_bad(3))}")
-        return report
+            write_json(args.out, found.to_json())
+        return found.to_json()
 
     def show(self, result: Result) -> Iterator[str]:
         """Counts first, then every bad item with its reason."""
@@ -305,6 +302,26 @@ class Report(Command):
         return {"report": str(page), "num_bytes": page.stat().st_size}
 
 
+class Export(Command):
+    """Copy the chosen images out."""
+
+    name = "export"
+    summary = "copy the images of a coreset into a folder, tar shards or Parquet"
+    example = "simcore export coreset.parquet --out coreset/ --format wds"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("selection", metavar="S.parquet", help="a coreset that select wrote")
+        parser.add_argument("--out", metavar="DIR", required=True, help="new folder")
+        parser.add_argument("--format", choices=("folder", "wds", "parquet"), default="folder")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Copy."""
+        from simcore import pipeline
+
+        return pipeline.export(args.selection, out=args.out, format=args.format, quiet=args.quiet).to_json()
+
+
 class Pretrain(Command):
     """Train a backbone without labels."""
 
@@ -397,6 +414,91 @@ class Evaluate(Command):
             yield f"{key}: {value:.2f}" if isinstance(value, float) else f"{key}: {value}"
 
 
+class Predict(Command):
+    """Use a trained head."""
+
+    name = "predict"
+    summary = "name the class of each image with a head that evaluate left"
+    example = "simcore predict photos/ --head eval/cars --out classes.csv"
+    notes = SOURCE_HELP
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("--head", metavar="DIR", required=True, help="folder that `simcore evaluate` left")
+        parser.add_argument("--encoder", metavar="ENC", help="the head's encoder, if it lies elsewhere now")
+        parser.add_argument("--out", metavar="FILE", required=True, help=".csv or .parquet: id, class, probability")
+        parser.add_argument("--top", type=int, default=1, metavar="N", help="classes named an image (default: 1)")
+        _add_embed_flags(parser)
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Predict."""
+        from simcore import pipeline
+
+        settings = {"encoder": args.encoder, "top": args.top, **_embed_settings(args)}
+        table = pipeline.predict(args.head, args.source, out=args.out, **settings)
+        return {"out": args.out, "num_images": table.num_rows // args.top}
+
+
+class Datasets(Command):
+    """List the named data sets."""
+
+    name = "datasets"
+    summary = "list the named targets and open-sets: counts, licence, where to get them"
+    example = "simcore datasets"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("name", nargs="?", metavar="NAME", help="tell all of this one")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """List."""
+        from simcore.datasets import listing
+
+        known = {one.name: one.to_json() for one in listing()}
+        if args.name is not None and args.name not in known:
+            raise UsageError(f"no data set is called '{args.name}'{suggest(args.name, known)}")
+        return {"datasets": [one for name, one in known.items() if args.name in (None, name)]}
+
+    def show(self, result: Result) -> Iterator[str]:
+        """A line each, or everything of one."""
+        if len(result["datasets"]) == 1:
+            yield from (f"{key.replace('_', ' ')}: {value}" for key, value in result["datasets"][0].items())
+            return
+        for one in result["datasets"]:
+            counts = [f"{one[key]:,}" if one[key] else "-" for key in ("num_classes", "num_train", "num_test")]
+            yield f"{one['name']:<22} {one['kind']:<9} {counts[0]:>7} {counts[1]:>10} {counts[2]:>7}  {one['title']}"
+
+
+class Prepare(Command):
+    """From an official archive to a source."""
+
+    name = "prepare"
+    summary = "make a source of a named data set from its official archive or folder"
+    example = "simcore prepare aircraft --archive fgvc-aircraft-2013b.tar.gz --out data/aircraft"
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(registry.names('datasets'))}")
+        parser.add_argument("--archive", metavar="A", nargs="+", default=[], help="official archives or their folder")
+        parser.add_argument("--out", metavar="O", required=True, help="new folder; it opens as a source with splits")
+        parser.add_argument("--copy", action="store_true", help="copy the images into class folders")
+        parser.add_argument("--attribute", metavar="NAME", help="take another attribute as the label")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Prepare."""
+        from simcore.datasets import prepare
+
+        return prepare(
+            args.name,
+            archive=args.archive,
+            out=args.out,
+            copy=args.copy,
+            attribute=args.attribute,
+            quiet=args.quiet,
+        ).to_json()
+
+
 class Run(Command):
     """Run a recipe."""
 
@@ -423,7 +525,7 @@ class Run(Command):
         """The stages, or the table of arms."""
         yield from result.get("stages", [])
         yield from result.get("table", [])
-        if "report" in result:
+        if result.get("report"):
             yield f"report: {result['report']}"
 
 
@@ -451,7 +553,20 @@ class Demo(Command):
     show = Run.show
 
 
-COMMANDS: tuple[Command, ...] = (Inspect(), Embed(), Select(), Report(), Pretrain(), Evaluate(), Run(), Demo())
+COMMANDS: tuple[Command, ...] = (
+    Inspect(),
+    Embed(),
+    Select(),
+    Report(),
+    Export(),
+    Pretrain(),
+    Evaluate(),
+    Predict(),
+    Run(),
+    Datasets(),
+    Prepare(),
+    Demo(),
+)
 
 
 def _overview() -> Parser:

@@ -3,81 +3,70 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simcore.artifacts import Report
 from simcore.artifacts.files import write_json
+from simcore.errors import SimcoreError
 
-HEADLINES = ("top1", "top5", "mean_per_class")
+if TYPE_CHECKING:
+    from simcore.tasks import Comparison
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """All figures of a recipe.
-
-    ``figures[arm][column]`` lists one value a seed, in the order of ``seeds``; columns are ``task metric``.
-    """
+    """All figures of a recipe; each report's settings name its ``arm`` and ``seed``."""
 
     out: Path
+    arms: tuple[str, ...]
     seeds: tuple[int, ...]
-    figures: dict[str, dict[str, list[float]]]
-    reports: tuple[Report, ...] = ()
-    report: Path | None = None
+    reports: tuple[Report, ...]
+    page: Path | None = None
 
     @classmethod
     def gather(cls, out: Path, *, arms: Sequence[str], seeds: Sequence[int], tasks: Sequence[str]) -> Outcome:
-        """Collect what the evaluations of a recipe left below ``out`` and write ``outcome.json``."""
-        figures: dict[str, dict[str, list[float]]] = {arm: {} for arm in arms}
+        """Collect what the evaluations of a recipe left below ``out``."""
         reports = []
         for arm in arms:
             for task in tasks:
                 for seed in seeds:
                     found = Report.load(out / "evaluations" / f"{arm}-seed{seed}-{task}")
                     reports.append(dataclasses.replace(found, settings={**found.settings, "arm": arm, "seed": seed}))
-                    for name, value in found.metrics.items():
-                        figures[arm].setdefault(f"{task} {name}", []).append(value)
-        outcome = cls(out=out, seeds=tuple(seeds), figures=figures, reports=tuple(reports))
-        write_json(out / "outcome.json", outcome.to_json())
-        return outcome
+        return cls(out=out, arms=tuple(arms), seeds=tuple(seeds), reports=tuple(reports))
 
-    def with_report(self, page: Path | None) -> Outcome:
-        """Note where the page lies."""
-        return dataclasses.replace(self, report=page)
+    def with_page(self, page: Path | None) -> Outcome:
+        """Note where the report lies, and write everything to ``outcome.json``."""
+        whole = dataclasses.replace(self, page=page)
+        write_json(self.out / "outcome.json", whole.to_json())
+        return whole
+
+    @property
+    def figures(self) -> dict[str, dict[str, list[float]]]:
+        """``figures[arm]["task metric"]``: one value a seed, in the order of ``seeds``."""
+        found: dict[str, dict[str, list[float]]] = {arm: {} for arm in self.arms}
+        for report in self.reports:
+            for name, value in report.metrics.items():
+                found[report.settings["arm"]].setdefault(f"{report.task} {name}", []).append(value)
+        return found
+
+    def comparison(self) -> Comparison | None:
+        """Line up the arms, or None where nothing was evaluated."""
+        from simcore.tasks import compare
+
+        try:
+            return compare((report.settings["arm"], report) for report in self.reports)
+        except SimcoreError:
+            return None
 
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for ``json.dumps``."""
+        table = self.comparison()
         return {
             "out": str(self.out),
             "seeds": list(self.seeds),
             "figures": self.figures,
-            "table": self.table(),
-            **({"report": str(self.report)} if self.report else {}),
+            "table": table.to_lines() if table else [],
+            "report": str(self.page) if self.page else None,
         }
-
-    def table(self) -> list[str]:
-        """The comparison as aligned lines: mean ± standard deviation over seeds, in percent."""
-        columns = [c for c in _columns(self.figures) if c.split()[1].startswith(HEADLINES)]
-        if not columns:
-            return []
-        rows = [["arm", *columns]]
-        rows += [[arm, *(_mean_and_spread(values.get(c, [])) for c in columns)] for arm, values in self.figures.items()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return [
-            *lines,
-            f"(percent; mean ± standard deviation over {len(self.seeds)} seed{'s'[: len(self.seeds) != 1]})",
-        ]
-
-
-def _columns(figures: dict[str, dict[str, list[float]]]) -> list[str]:
-    return list(dict.fromkeys(column for values in figures.values() for column in values))
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{spread}"

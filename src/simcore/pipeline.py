@@ -3,8 +3,10 @@
     inspect   what is in a source, and what of it cannot be read
     embed     images            -> Embeddings
     select    two Embeddings    -> Selection (the coreset)
+    export    Selection         -> the chosen images, copied out
     pretrain  images + coreset  -> Checkpoint
     evaluate  Checkpoint        -> Report
+    predict   a trained head    -> a class for each image
     report    Selection         -> one HTML page
 
 Each stage takes sources, paths or the artifacts of earlier stages, and leaves its own where ``out`` says. Rooms
@@ -17,7 +19,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.embeddings import is_store
@@ -26,8 +28,10 @@ from simcore.images import ImageSource, open_images
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from simcore.embedding import Encoder
+    from simcore.images.export import ExportSummary
     from simcore.images.inspect import Inspection
     from simcore.training import PretrainSettings
 
@@ -41,9 +45,8 @@ def inspect(source: Images, *, strict: bool = False, num_workers: int | None = N
     from simcore.images.inspect import inspect_images
 
     found = inspect_images(_images(source, split="all"), num_workers=num_workers, quiet=quiet)
-    bad = found.num_unreadable + len(found.incomplete)
-    if strict and bad:
-        raise BadDataError(f"{source}: {bad} bad items: {'; '.join(found.first_bad(3))}")
+    if strict and found.num_bad:
+        raise BadDataError(f"{found.source}: {found.num_bad} bad items: {'; '.join(found.first_bad(3))}")
     return found
 
 
@@ -87,6 +90,22 @@ def select(
     return selection
 
 
+def export(
+    selection: StrPath | Selection | ImageSource,
+    *,
+    out: StrPath,
+    format: Literal["folder", "wds", "parquet"] = "folder",
+    quiet: bool = False,
+) -> ExportSummary:
+    """Copy the chosen images (or those of any source) into the new folder ``out``, in pick order."""
+    from simcore.images.export import export_images
+
+    if isinstance(selection, ImageSource):
+        return export_images(selection, out=out, format=format, quiet=quiet)
+    chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
+    return export_images(_coreset(chosen), chosen, out=out, format=format, quiet=quiet)
+
+
 def pretrain(
     method: Any,
     target: Images | None,
@@ -116,7 +135,10 @@ def pretrain(
         raise UsageError("nothing to train on: give a target, a coreset or a pool")
     images = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     chosen = settings or build(PretrainSettings, overrides)
-    return train(method, images, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet)
+    run: Checkpoint = train(
+        method, images, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet
+    )
+    return run
 
 
 def evaluate(
@@ -135,6 +157,27 @@ def evaluate(
         model, _labelled(train, "train"), _labelled(test, "test"), out=None if out is None else Path(out), quiet=quiet
     )
     return report
+
+
+def predict(
+    head: StrPath,
+    source: Images | Embeddings,
+    *,
+    out: StrPath,
+    encoder: StrPath | None = None,
+    top: int = 1,
+    quiet: bool = False,
+    **settings: Any,
+) -> pa.Table:
+    """Name the class of every readable image with a head that ``evaluate`` left; ``out`` is .csv or .parquet."""
+    from simcore.embedding import Embedder
+    from simcore.tasks import load_predictor, save_predictions
+    from simcore.tasks import predict as classify
+
+    model, network = load_predictor(head, encoder=encoder, device=settings.get("device", "auto"))
+    table = classify(model, Embedder(network, quiet=quiet, **settings), _labelled(source, "all"), top=top)
+    save_predictions(table, out)
+    return table
 
 
 def report(

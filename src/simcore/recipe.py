@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,11 +21,14 @@ from simcore import pipeline, registry
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.files import fingerprint, read_json, write_json
 from simcore.errors import SimcoreError, UsageError
+from simcore.images import open_images
 from simcore.outcome import Outcome
 from simcore.settings import as_dict, build, fields_of, suggest
 
 EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision")
 SECTIONS = ("out", "target", "pool", "train", "test", "seeds", "retrieval", "embed", "arms", "pretrain", "evaluate")
+DEMO_STEPS = 100
+DEMO_BUDGET = 600
 REQUIRED = ("target", "pool", "retrieval", "arms", "pretrain")
 
 
@@ -100,7 +104,7 @@ class Recipe:
         for stage in self.stages(quiet=quiet):
             stage.run(self.out)
         outcome = Outcome.gather(self.out, arms=[arm.name for arm in self.arms], seeds=self.seeds, tasks=self._tasks())
-        return outcome.with_report(self._report(outcome))
+        return outcome.with_page(self._report(outcome))
 
     def stages(self, *, quiet: bool = True) -> Iterator[Stage]:
         """Walk the stages; a stage's key covers everything before it that it reads."""
@@ -206,7 +210,7 @@ class _Stages:
 
     @functools.cache  # noqa: B019 - one short-lived object a run
     def _source(self, side: str) -> str:
-        return pipeline.open_images(getattr(self.recipe, side), split="test" if side == "test" else "train").fingerprint
+        return open_images(getattr(self.recipe, side), split="test" if side == "test" else "train").fingerprint
 
     def stores(self) -> Iterator[Stage]:
         recipe = self.recipe
@@ -292,6 +296,33 @@ class _Stages:
         return pipeline.evaluate(task, run, train=self.recipe.train, test=test, out=place, quiet=self.quiet)
 
 
+def demo(out: str | os.PathLike[str], *, seed: int = 0, num_seeds: int = 3) -> Recipe:
+    """Draw the built-in set below ``out`` and give the recipe that does the main job on it.
+
+    Equal budget and equal steps for every arm; what comes out is what is printed, whoever wins.
+    """
+    from simcore.datasets.drawn import Drawn
+
+    place = Path(out)
+    sources = Drawn(seed=seed).write(place / "images")
+    training = {"backbone": "resnet10", "image_size": 32, "batch_size": 128, "optimizer": "adam", "lr": 1e-3}
+    tree = {
+        "target": str(sources.target.resolve()),
+        "pool": str(sources.pool.resolve()),
+        "test": str(sources.test.resolve()),
+        "seeds": list(range(seed, seed + num_seeds)),
+        "retrieval": {"method": "simclr", **training, "max_steps": DEMO_STEPS, "seed": seed},
+        "arms": {
+            "x-only": "target",
+            "x+random": {"selector": "random", "budget": DEMO_BUDGET},
+            "x+simcore": {"selector": "simcore", "budget": DEMO_BUDGET},
+        },
+        "pretrain": {"method": "simclr", **training, "max_steps": DEMO_STEPS},
+        "evaluate": {"knn": {"k": [20]}, "linear": {}},
+    }
+    return _Reader("the demo's recipe", {}).recipe(tree, base=place, out=place)
+
+
 class _Reader:
     """Checks a recipe's tree; every complaint names the file and the line."""
 
@@ -361,10 +392,13 @@ class _Reader:
         return Training(method=method, backbone=backbone, settings=settings)
 
     def _arm(self, name: str, body: Any) -> Arm:
+        """Read ``name: target``, ``name: pool``, ``name: SELECTOR`` or ``name: {selector: …, budget: …, …}``."""
         path = ("arms", name)
-        if name in ("target", "pool") and not body:
-            return Arm(name=name, kind=name)
-        mapping = dict(self._mapping(body or {"selector": name}, path))
+        if not re.fullmatch(r"[\w+.=-]+", name):
+            raise UsageError(f"{self._where(path)}: '{name}' names files; use letters, digits and + - _ . = only")
+        if (body or name) in ("target", "pool"):
+            return Arm(name=name, kind=body or name)
+        mapping = dict(self._mapping({"selector": body or name} if not isinstance(body, dict) else body, path))
         selector_class = self._strategy("selection", str(mapping.pop("selector", name)), path)
         budget = mapping.pop("budget", None)
         return Arm(name=name, kind="selector", selector=self._build(selector_class, mapping, path), budget=budget)

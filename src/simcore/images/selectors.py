@@ -65,10 +65,16 @@ class Selectors:
     def _of_classes(self, source: ImageSource) -> npt.NDArray[np.bool_]:
         if not self.classes:
             return source.labels >= 0
-        unknown = [name for name in self.classes if name not in source.classes]
-        if unknown:
-            raise SimcoreError(f"{source.name}: no class is called '{unknown[0]}'{_suggest_class(unknown[0], source)}")
-        return np.isin(source.labels, [source.classes.index(name) for name in self.classes])
+        return np.isin(source.labels, [_label_of(name, source) for name in self.classes])
+
+
+def _label_of(name: str, source: ImageSource) -> int:
+    """Find a class by name; a number that is no class's name is taken as the label itself."""
+    if name in source.classes:
+        return source.classes.index(name)
+    if name.isascii() and name.isdigit() and int(name) < len(source.classes):
+        return int(name)
+    raise SimcoreError(f"{source.name}: no class is called '{name}'{_suggest_class(name, source)}")
 
 
 def _suggest_class(name: str, source: ImageSource) -> str:

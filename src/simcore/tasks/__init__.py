@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "Answers": "_metrics",
+    "Comparison": "_compare",
     "Head": "_head",
     "Task": "_task",
     "accuracies": "_metrics",

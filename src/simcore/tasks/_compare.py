@@ -83,6 +83,13 @@ class Comparison:
             table.add_row(run.replace("[", r"\["), *words)
         return table
 
+    def to_lines(self) -> list[str]:
+        """Give the table as aligned plain lines."""
+        rows = [["", *(_title(column) for column in self.columns)]]
+        rows += [[run, *(self._text(run, column) for column in self.columns)] for run in self.runs]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
     def to_csv(self) -> str:
         """Give CSV with a header; each column has its mean, its std over reports and their number, unrounded."""
         text = io.StringIO()

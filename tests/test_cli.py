@@ -1,0 +1,136 @@
+"""The command line as a stranger meets it: help, mistakes, exit codes, and what goes to stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from simcore.cli import COMMANDS, main
+
+
+@pytest.fixture
+def stores(tmp_path):
+    generator = np.random.default_rng(0)
+    np.save(tmp_path / "target.npy", generator.normal(size=(8, 4)).astype(np.float32))
+    np.save(tmp_path / "pool.npy", generator.normal(size=(50, 4)).astype(np.float32))
+    return tmp_path
+
+
+def select(stores, *more: str) -> int:
+    words = ["--target", str(stores / "target.npy"), "--pool", str(stores / "pool.npy")]
+    return main(["select", *words, "--out", str(stores / "s.parquet"), *more])
+
+
+def one_line(capsys) -> str:
+    err = capsys.readouterr().err.strip()
+    assert err.count("\n") == 0, err
+    assert "Traceback" not in err
+    return err
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"  {command.name} " in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [c.name for c in COMMANDS])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  simcore {command}" in capsys.readouterr().out
+
+
+def test_help_starts_without_torch():
+    code = "import sys; from simcore.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    done = subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["selct"], "did you mean 'select'"),
+        (["select", "--selector", "simcor", "--target", "a", "--pool", "b", "--out", "c"], "did you mean 'simcore'"),
+        (["select", "--target", "a", "--pool", "b", "--out", "c", "--bugdet", "5"], "did you mean '--budget'"),
+        (["select", "--target", "a", "--pool", "b"], "--out"),
+        (["select", "--target", "a", "--pool", "b", "--out", "c", "--patience", "x"], "--patience"),
+        (["embed", "photos"], "--encoder"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(words, told, capsys):
+    assert main(words) == 2
+    assert told in one_line(capsys)
+
+
+@pytest.mark.parametrize("budget", ["-1", "x", "5x", "-3%", "nan%"])
+def test_a_budget_that_is_no_budget_is_wrong_usage(stores, budget, capsys):
+    assert select(stores, f"--budget={budget}") == 2
+    assert budget in one_line(capsys)
+    assert not (stores / "s.parquet").exists()
+
+
+def test_a_missing_store_is_named(stores, capsys):
+    (stores / "pool.npy").unlink()
+    assert select(stores, "--budget", "5") == 1
+    assert "pool.npy" in one_line(capsys)
+    assert not (stores / "s.parquet").exists()
+
+
+def test_stores_of_different_dimension_are_refused(stores, capsys):
+    np.save(stores / "pool.npy", np.ones((5, 3), np.float32))
+    assert select(stores, "--budget", "5") == 1
+    line = one_line(capsys)
+    assert "3" in line
+    assert "4" in line
+
+
+def test_select_json_is_one_object_on_stdout(stores, capsys):
+    assert select(stores, "--budget", "10", "--json") == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["num_selected"] == 10
+    assert out.count("\n") == 1
+    table = pq.read_table(stores / "s.parquet")
+    assert table.column_names == ["rank", "index", "id", "uri", "round", "cluster", "similarity"]
+    assert len(set(table["index"].to_pylist())) == 10
+
+
+def test_a_budget_above_the_pool_is_clamped_and_said(stores, capsys):
+    assert select(stores, "--budget", "80", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["num_selected"] == 50
+    assert "80" in said.err
+    assert "50" in said.err
+
+
+def test_a_budget_of_none_warns(stores, capsys):
+    assert select(stores, "--budget", "0", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["num_selected"] == 0
+    assert said.err.startswith("warning: ")
+
+
+def test_a_variable_gives_a_setting_its_default(stores, capsys, monkeypatch):
+    monkeypatch.setenv("SIMCORE_SELECTOR", "random")
+    monkeypatch.setenv("SIMCORE_SEED", "7")
+    assert select(stores, "--budget", "5") == 0
+    meta = json.loads(pq.read_schema(stores / "s.parquet").metadata[b"simcore"])
+    assert meta["seed"] == 7
+
+
+def test_a_source_without_encoder_says_what_to_give(stores, tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    words = ["--target", str(tmp_path / "photos"), "--pool", str(stores / "pool.npy"), "--out", str(tmp_path / "s")]
+    assert main(["select", *words]) == 2
+    assert "--encoder" in one_line(capsys)

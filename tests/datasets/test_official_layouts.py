@@ -110,6 +110,17 @@ def test_copies_in_class_folders(name, tmp_path):
         source.decode(len(source) - 1)
 
 
+def test_any_folder_on_the_way_to_the_files_will_do(tmp_path):
+    layouts.aircraft(tmp_path / "raw")
+    for number, inner in enumerate((".", "fgvc-aircraft-2013b", "fgvc-aircraft-2013b/data")):
+        prepared("aircraft", tmp_path / "raw" / inner, tmp_path / f"{number}")
+        assert_right("aircraft", tmp_path / f"{number}")
+    layouts.imagenet(tmp_path / "net")
+    for inner in ("ILSVRC", "ILSVRC/Data/CLS-LOC", "ILSVRC/Data/CLS-LOC/train"):
+        prepared("imagenet", tmp_path / "net" / inner, tmp_path / inner.replace("/", "-"))
+        assert_right("imagenet", tmp_path / inner.replace("/", "-"))
+
+
 def columns(out, *names):
     return [tuple(row[name] for name in names) for _, row in read(out)]
 

@@ -26,7 +26,7 @@ class Aircraft(Dataset):
     home = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/"
     published = "fgvc-aircraft-2013b.tar.gz"
     archives = ("fgvc-aircraft-2013b*.tar.gz",)
-    markers = ("data/images_variant_trainval.txt", "data/images_variant_test.txt", "data/images")
+    markers = ("images_variant_trainval.txt", "images_variant_test.txt")
     num_classes, num_train, num_test, metric = 100, 6667, 3333, "mean_per_class"
     attributes = types.MappingProxyType({"variant": 100, "family": 70, "manufacturer": 30})
     columns = ("part",)
@@ -35,7 +35,7 @@ class Aircraft(Dataset):
     def rows(self, tree: Tree) -> Iterator[Row]:
         """Give trainval in its order, then test."""
         boxes = _boxes(tree)
-        folder = tree.need("data/images")
+        folder = tree.need("images_variant_trainval.txt").parent / "images"
         parts = dict.fromkeys(_labels(tree, "variant", "val", optional=True), "val")
         for split, part in (("train", "trainval"), ("test", "test")):
             levels = {level: _labels(tree, level, part, optional=level != "variant") for level in LEVELS}
@@ -47,7 +47,7 @@ class Aircraft(Dataset):
 
 def _labels(tree: Tree, level: str, part: str, *, optional: bool = False) -> dict[str, str]:
     """Read lines such as ``1025794 Boeing 707-320`` as name to label."""
-    file = f"data/images_{level}_{part}.txt"
+    file = f"images_{level}_{part}.txt"
     if optional and tree.find(file) is None:
         return {}
     pairs = (line.partition(" ") for line in tree.lines(file))
@@ -56,7 +56,7 @@ def _labels(tree: Tree, level: str, part: str, *, optional: bool = False) -> dic
 
 def _boxes(tree: Tree) -> dict[str, tuple[Box, ...]]:
     """Read lines ``name left top right bottom``, counted from 1."""
-    if tree.find("data/images_box.txt") is None:
+    if tree.find("images_box.txt") is None:
         return {}
-    words = (line.split() for line in tree.lines("data/images_box.txt"))
+    words = (line.split() for line in tree.lines("images_box.txt"))
     return {name: (corner_box(*map(float, corners)),) for name, *corners in words}

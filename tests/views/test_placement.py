@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy import stats
@@ -57,11 +59,33 @@ def test_falls_back_to_torchvisions_central_box(height, width):
     assert torch.equal(torch.cat([placement.start, placement.length], dim=1), expected)
 
 
-def test_each_try_counts_once():
-    """In a 2:1 image with the full area asked for, a try never fits; with half of it, one in a few does."""
-    shares = draw(100, 200, (0.6, 1.0)).length.prod(dim=1) / 20000
-    theirs = torchvision_boxes(100, 200, (0.6, 1.0))[:, 2:].prod(dim=1) / 20000
-    assert stats.ks_2samp(shares, theirs).pvalue > 1e-3
+def literal_box(height, width, scale, areas, aspects, position):
+    """Torchvision's rule said again for one image; every argument after ``scale`` holds uniform draws."""
+    for area, aspect in zip(areas, aspects, strict=True):
+        target = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+        ratio = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * aspect)
+        h, w = round(math.sqrt(target / ratio)), round(math.sqrt(target * ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(position[0] * (height - h + 1)), int(position[1] * (width - w + 1)), h, w
+    h, w = height, width
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize("scale", [(0.2, 1.0), (0.05, 0.2), (0.9, 1.0)])
+def test_boxes_follow_torchvisions_rule_from_the_documented_draws(scale):
+    sizes = torch.randint(1, 80, (500, 2), generator=torch.Generator().manual_seed(9))
+    generator, same = torch.Generator().manual_seed(4), torch.Generator().manual_seed(4)
+    placement = random_resized_crop(sizes, 8, scale=scale, flip_probability=0.5, generator=generator)
+    areas, aspects, positions = (torch.rand(500, n, generator=same, dtype=torch.float64).tolist() for n in (10, 10, 2))
+    flips = torch.rand(500, generator=same, dtype=torch.float64) < 0.5
+    drawn = zip(sizes.tolist(), areas, aspects, positions, strict=True)
+    expected = [literal_box(*size, scale, *draws) for size, *draws in drawn]
+    assert torch.cat([placement.start, placement.length], dim=1).tolist() == [list(box) for box in expected]
+    assert torch.equal(placement.flipped, flips)
 
 
 def test_flips_as_often_as_told():

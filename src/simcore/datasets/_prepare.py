@@ -17,6 +17,7 @@ from simcore.datasets._dataset import Dataset, Row
 from simcore.datasets._manifest import Copies, Lists, Tally, kept_rows
 from simcore.datasets._tree import Tree
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.images import open_images
 from simcore.images.whole_folder import whole_folder
 from simcore.progress import Progress
 from simcore.registry import find, name_of
@@ -99,7 +100,7 @@ def prepare(
         tally = _write(chosen, tree, folder, copy, label, quiet)
         note = _note(chosen, request, tally, label)
         write_json(folder / NOTE, note)
-    _warn(name_of(chosen), note)
+    _warn(note)
     return _prepared(place, note)
 
 
@@ -139,6 +140,7 @@ def _done_before(place: Path, request: dict[str, Any]) -> Prepared:
     note = read_json(place / NOTE)
     if {key: note.get(key) for key in request} != request:
         raise SimcoreError(f"{place}: holds another preparation; remove it or choose another place")
+    _warn(note)
     return dataclasses.replace(_prepared(place, note), done_before=True)
 
 
@@ -225,11 +227,11 @@ def _differences(dataset: Dataset, tally: Tally, label: str | None) -> list[str]
     return [f"{n:,} {what} instead of {known:,}" for what, n, known in pairs if known is not None and n != known]
 
 
-def _warn(name: str, note: Mapping[str, Any]) -> None:
+def _warn(note: Mapping[str, Any]) -> None:
     left_out = [f"{number:,} left out ({reason})" for reason, number in note["left_out"].items()]
     if note["differences"]:
         parts = "; ".join([*note["differences"], *left_out])
-        warnings.warn(f"{name}: differs from the published set: {parts}", SimcoreWarning, stacklevel=3)
+        warnings.warn(f"{note['dataset']}: differs from the published set: {parts}", SimcoreWarning, stacklevel=3)
 
 
 def _prepared(place: Path, note: Mapping[str, Any]) -> Prepared:
@@ -249,7 +251,8 @@ def _draw(maker: Any, place: Path) -> Prepared:
     if (place / NOTE).is_file():
         return _done_before(place, request)
     with whole_folder(place) as folder:
-        maker.write(folder)
-        note = {**request, "licence": maker.licence, "num_images": {}, "num_classes": 0}
+        sources = dataclasses.asdict(maker.write(folder))
+        counts = {name: len(open_images(source)) for name, source in sources.items()}
+        note = {**request, "licence": maker.licence, "num_images": counts, "num_classes": 0}
         write_json(folder / NOTE, {**note, "left_out": {}, "differences": []})
     return _prepared(place, read_json(place / NOTE))

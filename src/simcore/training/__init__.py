@@ -15,11 +15,12 @@ _HOMES = {
     "Ema": "ema",
     "FitResult": "loop",
     "Moment": "trainable",
+    "Pretrainable": "trainable",
     "StepOutput": "trainable",
     "Trainable": "trainable",
     "fit": "loop",
     "make_fabric": "devices",
-    "pretrain": "pretrain",
+    "pretrain": "pretraining",
 }
 
 __all__ = ["FitSettings", "PretrainSettings", *_HOMES]

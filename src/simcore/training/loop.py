@@ -153,13 +153,17 @@ class _Run:
             if batch is not None:
                 self._note(self._checked(batch))
             self.step += 1
-            progress.advance(note=f"epoch {began.epoch + 1}/{self.num_epochs}, loss {self.meter.mean:.4f}")
+            progress.advance(note=self._progress_note(began.epoch))
             if self.step == last:
                 break
             self._between_steps()
         if self.step != last:
             raise RuntimeError(f"epoch {began.epoch + 1} ended after step {self.step}, not {last}")
         self._end_epoch(began._replace(step=last - 1), began_at, on_epoch)
+
+    def _progress_note(self, epoch: int) -> str:
+        loss = self.meter.mean if self.meter.count else self.last_epoch_loss
+        return f"epoch {epoch + 1}/{self.num_epochs}" + (f", loss {loss:.4f}" if math.isfinite(loss) else "")
 
     def _checked(self, batch: Any | None) -> SettledStep | None:
         """Step on a batch, or with None only wait for the step under way; stop the run at a loss that is no number."""

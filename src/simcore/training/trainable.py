@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -72,6 +73,34 @@ class Trainable(nn.Module, ABC):
 
     def after_epoch(self, moment: Moment) -> None:
         """Do what follows the last step of an epoch."""
+
+
+class Pretrainable(Trainable):
+    """A method's model around a backbone; ``backbone`` is trained, ``exported`` is what the run is for."""
+
+    backbone: nn.Module
+
+    @property
+    def exported(self) -> nn.Module:
+        """The backbone to keep: the trained one, unless the method says otherwise (a teacher, say)."""
+        return self.backbone
+
+
+@dataclasses.dataclass(kw_only=True)
+class ViewBatch:
+    """What a pretraining step gets.
+
+    Shape:
+        views: float32 [n, 3, S, S] each; what they are is between the method and its view maker.
+        is_target: bool [n], on the CPU: whether an image is of the target rather than of what was added to it.
+    """
+
+    views: Sequence[Tensor]
+    is_target: Tensor
+
+    def to(self, device: torch.device) -> ViewBatch:
+        """Give the batch with its views on ``device``."""
+        return ViewBatch(views=[view.to(device) for view in self.views], is_target=self.is_target)
 
 
 class Batches(Protocol):

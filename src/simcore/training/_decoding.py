@@ -1,0 +1,181 @@
+"""Rows to batches of pixels: decoded by worker processes, or kept decoded in memory where they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from simcore.images.faults import ImageFault
+from simcore.images.source import ImageSource
+from simcore.progress import Progress
+from simcore.training._plan import Rows
+from simcore.views import ImageBatch, collate
+
+Pixels = npt.NDArray[np.uint8]
+SAMPLED = 32
+MAX_WORKERS = 16
+SECONDS_TO_SAVE = 60
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodedBatch:
+    """The readable images of a batch with their rows, and for each unreadable one its row and the reason."""
+
+    images: ImageBatch | None
+    rows: tuple[int, ...]
+    faults: tuple[tuple[int, str], ...]
+
+    def pin_memory(self) -> DecodedBatch:
+        """Give the batch in page-locked memory (the ``DataLoader`` calls this)."""
+        return self if self.images is None else dataclasses.replace(self, images=self.images.pin_memory())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """Decode rows of a source for views that need at least ``short_side`` pixels."""
+
+    source: ImageSource
+    short_side: int
+
+    def image(self, row: int) -> Pixels:
+        """Give one image, uint8 [H, W, 3], no more than twice as large as needed; raises ``ImageFault``."""
+        pixels = self.source.decode(row, short_side=self.short_side).pixels
+        factor = min(pixels.shape[:2]) // self.short_side
+        return pixels if factor < 2 else _reduced(pixels, factor)
+
+    def batch(self, rows: Rows) -> DecodedBatch:
+        """Decode what can be decoded."""
+        return _batch_of(rows, self.images(rows))
+
+    def images(self, rows: Rows) -> list[Pixels | str]:
+        """Give for each row its image, or the reason why there is none."""
+        images: list[Pixels | str] = []
+        for row in rows.tolist():
+            try:
+                images.append(self.image(row))
+            except ImageFault as fault:
+                images.append(fault.reason)
+        return images
+
+
+def _reduced(pixels: Pixels, factor: int) -> Pixels:
+    """Average blocks of factor x factor pixels, as a JPEG decoder does that reads at a reduced scale."""
+    return np.asarray(Image.fromarray(pixels).reduce(factor))
+
+
+class Cache:
+    """All images of a source, decoded once: takes the place of a :class:`Decoder`."""
+
+    def __init__(self, images: list[Pixels | str]) -> None:
+        """Take an image or the reason why there is none, for each row."""
+        self._images = images
+
+    def batch(self, rows: Rows) -> DecodedBatch:
+        """Put cached images together."""
+        return _batch_of(rows, [self._images[row] for row in rows.tolist()])
+
+
+def _batch_of(rows: Rows, found: list[Pixels | str]) -> DecodedBatch:
+    pairs = list(zip(rows.tolist(), found, strict=True))
+    images = [image for image in found if not isinstance(image, str)]
+    return DecodedBatch(
+        images=collate(images) if images else None,
+        rows=tuple(row for row, image in pairs if not isinstance(image, str)),
+        faults=tuple((row, reason) for row, reason in pairs if isinstance(reason, str)),
+    )
+
+
+def cached(decoder: Decoder, limit_mb: int, num_workers: int, quiet: bool) -> Cache | None:
+    """Decode everything into memory if a sample says that it fits ``limit_mb``; None if it does not."""
+    num_images, limit = len(decoder.source), limit_mb * 2**20
+    if limit == 0 or _expected_bytes(decoder) > limit:
+        return None
+    kept: list[Pixels | str] = []
+    held = 0
+    blocks = [np.arange(first, min(first + SAMPLED, num_images)) for first in range(0, num_images, SAMPLED)]
+    with Progress("decode", total=num_images, quiet=quiet) as progress:
+        for images in _loader(_Singly(decoder), blocks, num_workers, pin_memory=False):
+            kept += images
+            held += sum(len(image) if isinstance(image, str) else image.nbytes for image in images)
+            if held > limit:
+                return None
+            progress.advance(len(images))
+    return Cache(kept)
+
+
+def _expected_bytes(decoder: Decoder) -> float:
+    rows = np.unique(np.linspace(0, len(decoder.source) - 1, SAMPLED).astype(np.int64))
+    sizes = [image.nbytes for image in decoder.images(rows) if not isinstance(image, str)]
+    return float(np.mean(sizes)) * len(decoder.source) if sizes else 0.0
+
+
+class _Singly(Dataset[Any]):
+    """Blocks of rows, decoded but not put on one canvas."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def __getitem__(self, rows: Rows) -> list[Pixels | str]:
+        return self.decoder.images(rows)
+
+
+class _Batches(Dataset[Any]):
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def __getitem__(self, rows: Rows) -> DecodedBatch:
+        return self.decoder.batch(rows)
+
+
+def decoded(
+    decoder: Decoder | Cache, batches: Iterable[Rows], num_workers: int, *, pin_memory: bool
+) -> Iterator[DecodedBatch]:
+    """Decode batches of rows ahead of their use; the order and the content are the same for any ``num_workers``."""
+    if isinstance(decoder, Cache):
+        return map(decoder.batch, batches)
+    return _loader(_Batches(decoder), batches, num_workers, pin_memory=pin_memory)
+
+
+def _loader(dataset: Dataset[Any], batches: Iterable[Rows], num_workers: int, *, pin_memory: bool) -> Iterator[Any]:
+    loader = DataLoader(
+        dataset,
+        batch_size=None,  # an item is a batch already
+        sampler=batches,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+        collate_fn=_as_it_is,
+        worker_init_fn=_outlive_signals,
+        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the run's generator
+    )
+    return iter(loader)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let the process that has to save act on SIGTERM and SIGINT, which often reach the whole process group.
+
+    A worker that died of them would take it down in the middle of a step.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(SECONDS_TO_SAVE))
+
+
+def spare_workers(num_workers: int, world_size: int) -> int:
+    """Take ``num_workers`` as it is, or for -1 the cores that this process may use beside its own."""
+    if num_workers >= 0:
+        return num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(MAX_WORKERS, cores // world_size - 1))

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+from safetensors import safe_open
+from torch import nn
+
+from simcore.artifacts import Checkpoint
+from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.images import ImageSource, open_images
+from simcore.methods.simclr import SimCLR
+from simcore.training import PretrainSettings, pretrain
+from simcore.training.checkpoint import LAST
+from simcore.training.interrupts import Stopped
+from simcore.training.log import read_log
+
+Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Make a folder of random images, of sizes that differ a little."""
+
+    def make(num: int = 9, size: int = 24, name: str = "images") -> Path:
+        random = np.random.default_rng([num, size])
+        place = tmp_path / name
+        place.mkdir()
+        for number in range(num):
+            pixels = random.integers(0, 256, (size + number % 3, size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number:03}.png")
+        return place
+
+    return make
+
+
+def settings(**changes: Any) -> PretrainSettings:
+    plain = {
+        "epochs": 3,
+        "batch_size": 8,
+        "image_size": 16,
+        "num_workers": 0,
+        "save_every": 1,
+        "log_every": 1,
+        "tensorboard": False,
+        "device": "cpu",
+    }
+    return PretrainSettings(**(plain | changes))
+
+
+def train(images: ImageSource, out: Path, coreset: ImageSource | None = None, **changes: Any) -> Checkpoint:
+    resume = changes.pop("resume", False)
+    return pretrain(
+        SimCLR(), images, coreset, backbone="resnet10", settings=settings(**changes), out=out, resume=resume, quiet=True
+    )
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def model_of(folder: Path) -> Mapping[str, torch.Tensor]:
+    state: Mapping[str, torch.Tensor] = torch.load(folder / LAST, weights_only=True)["model"]
+    return state
+
+
+def same(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def epochs_of(out: Path) -> list[dict[str, Any]]:
+    return [line for line in read_log(out) if line["event"] == "epoch"]
+
+
+def test_a_run_leaves_what_the_contract_says(folder: Folder, tmp_path: Path) -> None:
+    run = train(open_images(folder()), tmp_path / "run", tensorboard=True)
+    names = {path.name for path in run.path.iterdir()}
+    assert {"config.yaml", "log.jsonl", "last.ckpt", "backbone.safetensors"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    expected = {"backbone", "image_size", "mean", "std", "method", "method_settings", "settings", "data", "parents"}
+    assert expected <= config.keys()
+    assert config["method"] == "simclr"
+    assert Checkpoint.load(run.path).finished
+
+
+def test_the_backbone_opens_with_plain_timm(folder: Folder, tmp_path: Path) -> None:
+    run = train(open_images(folder()), tmp_path / "run")
+    model = timm.create_model("resnet10", num_classes=0, checkpoint_path=str(run.weights))
+    trained = model_of(run.path)
+    assert all(torch.equal(value, trained[f"backbone.{name}"]) for name, value in model.state_dict().items())
+    with safe_open(run.weights, "pt") as file:
+        assert json.loads(file.metadata()["simcore"])["image_size"] == 16
+
+
+def test_nine_images_in_batches_of_eight_use_eight_and_say_so(folder: Folder, tmp_path: Path) -> None:
+    train(open_images(folder(9)), tmp_path / "run")
+    lines = epochs_of(tmp_path / "run")
+    assert [(line["num_images"], line["images_left_out"]) for line in lines] == [(8, 1)] * 3
+    assert [line["step"] for line in lines] == [1, 2, 3]
+
+
+def test_fewer_images_than_a_batch_make_a_smaller_batch(folder: Folder, tmp_path: Path) -> None:
+    train(open_images(folder(3)), tmp_path / "run", epochs=1)
+    assert epochs_of(tmp_path / "run")[0]["num_images"] == 3
+    with pytest.raises(SimcoreError, match="at least 2 images, but there are 1"):
+        train(open_images(folder(1, name="one")), tmp_path / "other")
+
+
+def test_workers_and_cache_change_nothing(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder(11))
+    plain = train(images, tmp_path / "plain", cache_mb=0, epochs=2)
+    cached = train(images, tmp_path / "cached", epochs=2)
+    spread = train(images, tmp_path / "spread", cache_mb=0, num_workers=2, epochs=2)
+    assert same(weights(plain.weights), weights(cached.weights))
+    assert same(weights(plain.weights), weights(spread.weights))
+
+
+def test_unreadable_images_are_left_out_and_counted(folder: Folder, tmp_path: Path) -> None:
+    place = folder(10)
+    (place / "004.png").write_bytes(b"no image")
+    with pytest.warns(SimcoreWarning, match=r"1 unreadable images are left out of training: 004.png \(") as told:
+        train(open_images(place), tmp_path / "run", cache_mb=0)
+    assert len([one for one in told if "unreadable" in str(one.message)]) == 1
+    # The short batch of two is passed over where only one of it can be read.
+    assert [line["num_unreadable"] for line in epochs_of(tmp_path / "run")] == [1, 1, 1]
+    assert all(np.isfinite(line["loss"]) for line in read_log(tmp_path / "run"))
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder(20))
+    whole = train(images, tmp_path / "whole")
+
+    class Killer(SimCLR):
+        def build(self, backbone: nn.Module) -> Any:
+            model = super().build(backbone)
+            step = model.training_step
+
+            def training_step(batch: Any, moment: Any) -> Any:
+                if moment.step == 4:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return step(batch, moment)
+
+            model.training_step = training_step
+            return model
+
+    Killer.__module__ = SimCLR.__module__
+    with pytest.raises(Stopped):
+        pretrain(
+            Killer(), images, backbone="resnet10", settings=settings(), out=tmp_path / "cut", resume=True, quiet=True
+        )
+    assert not Checkpoint.load(tmp_path / "cut").finished
+    cut = train(images, tmp_path / "cut", resume=True)
+    assert same(weights(whole.weights), weights(cut.weights))
+    assert same(model_of(whole.path), model_of(cut.path))
+    assert [line["step"] for line in epochs_of(cut.path)] == [3, 6, 9]
+
+
+def test_a_finished_run_is_left_as_it_is(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    run = train(images, tmp_path / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
+    train(images, tmp_path / "run", resume=True)
+    assert before == {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
+
+
+def test_a_folder_with_another_run_is_refused(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    train(images, tmp_path / "run")
+    with pytest.raises(SimcoreError, match="holds a run already"):
+        train(images, tmp_path / "run")
+    with pytest.raises(SimcoreError, match=r"settings.lr was 0.1, is 0.2"):
+        train(images, tmp_path / "run", lr=0.2, resume=True)
+    with pytest.raises(SimcoreError, match=r"parents.images was"):
+        train(open_images(folder(10, name="more")), tmp_path / "run", resume=True)
+
+
+def test_the_seed_decides_the_weights(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    one, two, other = (train(images, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert same(weights(one.weights), weights(two.weights))
+    assert not same(weights(one.weights), weights(other.weights))
+
+
+def test_init_starts_from_given_weights(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    first = train(images, tmp_path / "first")
+    still = train(images, tmp_path / "still", init=str(first.path), lr=0.0, epochs=1)
+    trained, started = weights(still.weights), weights(first.weights)
+    assert all(
+        torch.equal(trained[name], started[name]) for name in trained if "running" not in name and "num" not in name
+    )
+
+
+def test_a_coreset_shortens_the_run_where_a_reference_is_named(folder: Folder, tmp_path: Path) -> None:
+    images, coreset = open_images(folder(4)), open_images(folder(5, name="pool"))
+    run = train(images, tmp_path / "run", coreset, epochs=50, reference_images=1, batch_size=9)
+    assert len(epochs_of(run.path)) == 100 // 5
+    assert run.config["data"]["coreset"]["num_images"] == 5
+
+
+def test_a_target_share_is_kept_in_every_batch(folder: Folder, tmp_path: Path) -> None:
+    images, coreset = open_images(folder(4)), open_images(folder(12, name="pool"))
+    seen = []
+
+    class Watch(SimCLR):
+        def build(self, backbone: nn.Module) -> Any:
+            model = super().build(backbone)
+            step = model.training_step
+
+            def training_step(batch: Any, moment: Any) -> Any:
+                seen.append(int(batch.is_target.sum()))
+                return step(batch, moment)
+
+            model.training_step = training_step
+            return model
+
+    Watch.__module__ = SimCLR.__module__
+    chosen = settings(target_share=0.5, epochs=2)
+    pretrain(Watch(), images, coreset, backbone="resnet10", settings=chosen, out=tmp_path / "run", quiet=True)
+    assert seen == [4] * 4
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_resumes_to_the_same_bits(folder: Folder, tmp_path: Path) -> None:
+    place = folder(24)
+    whole = train(open_images(place), tmp_path / "whole", epochs=10)
+    random, kills = np.random.default_rng(0), 0
+    while not (tmp_path / "cut" / "backbone.safetensors").exists():
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(place), str(tmp_path / "cut")])
+        if kills < 5:
+            wait_for_log(tmp_path / "cut" / "log.jsonl", process)
+            time.sleep(random.uniform(0.0, 0.4))
+            process.send_signal(random.choice([signal.SIGKILL, signal.SIGTERM]))
+            kills += 1
+        assert process.wait(timeout=120) in (0, 1, -signal.SIGKILL)
+    assert same(model_of(whole.path), model_of(tmp_path / "cut"))
+    assert [line["step"] for line in epochs_of(tmp_path / "cut")] == [3 * (epoch + 1) for epoch in range(10)]
+
+
+def wait_for_log(path: Path, process: subprocess.Popen[bytes]) -> None:
+    before = path.stat().st_size if path.exists() else 0
+    while process.poll() is None and (not path.exists() or path.stat().st_size <= before):
+        time.sleep(0.01)
+
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from simcore.images import open_images
+from simcore.methods.simclr import SimCLR
+from simcore.training import PretrainSettings, pretrain
+settings = PretrainSettings(epochs=10, batch_size=8, image_size=16, num_workers=1, save_every=1, log_every=1,
+                            tensorboard=False, device="cpu", cache_mb=0)
+pretrain(SimCLR(), open_images(sys.argv[1]), backbone="resnet10", settings=settings, out=Path(sys.argv[2]),
+         resume=True, quiet=True)
+"""

@@ -12,6 +12,7 @@ from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.tasks._features import LabelledFeatures
 from simcore.tasks._head import Head
 from simcore.tasks._heads import FeatureBatches, Heads
+from simcore.tasks._scaling import Scaling
 from simcore.tasks.linear import LinearProbe
 from simcore.training import FitSettings, fit
 
@@ -133,15 +134,29 @@ def test_equal_seeds_give_equal_heads(blobs):
     assert found[0].parents["head"] != found[2].parents["head"]
 
 
-def test_the_head_is_saved_and_answers_alike(blobs, tmp_path):
-    train, test = blobs(spread=1.0)
-    report = LinearProbe(normalise=True, **QUICK).run(None, train, test, out=tmp_path, quiet=True)
+@pytest.mark.parametrize("scaling", ["none", "unit", "standard"])
+def test_the_head_is_saved_and_answers_alike(blobs, tmp_path, scaling):
+    train, test = blobs(spread=1.0, shift=3.0)
+    report = LinearProbe(scaling=scaling, **QUICK).run(None, train, test, out=tmp_path, quiet=True)
     head = Head.load(tmp_path)
     assert head.classes == ("a", "b", "c")
     assert head.fingerprint == report.parents["head"]
     said = head.logits(torch.from_numpy(np.asarray(test.features))).argmax(1).numpy()
     assert 100 * (said == test.labels).mean() == pytest.approx(report.metrics["top1"])
+    assert report.metrics["top1"] > 60
     assert Report.load(tmp_path).metrics == report.metrics
+
+
+def test_scalings_do_what_they_say_and_fold_away():
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.1, 2.0]) + 7
+    plain, unit, standard = (Scaling.of(kind, features) for kind in ("none", "unit", "standard"))
+    assert torch.equal(plain(features), features)
+    assert unit(features).norm(dim=1).numpy() == pytest.approx(np.ones(50), rel=1e-6)
+    torch.testing.assert_close(standard(features).mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard(features).var(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+    weight, bias = torch.randn(3, 4), torch.randn(3)
+    folded = nn.functional.linear(features, *standard.fold(weight, bias))
+    torch.testing.assert_close(folded, nn.functional.linear(standard(features), weight, bias), atol=1e-3, rtol=1e-4)
 
 
 def test_foreign_head_files_are_refused(tmp_path):

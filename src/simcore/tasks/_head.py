@@ -30,14 +30,14 @@ class Head:
         bias: float32 [num_classes].
         classes: name of each row of ``weight``.
         encoder: ``spec`` and ``fingerprint`` of the encoder (empty where features came from plain arrays).
-        normalise: whether feature rows are scaled to length 1 first.
+        unit_rows: whether feature rows are scaled to length 1 first.
     """
 
     weight: Tensor
     bias: Tensor
     classes: tuple[str, ...]
     encoder: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    normalise: bool = False
+    unit_rows: bool = False
 
     @property
     def dim(self) -> int:
@@ -53,7 +53,7 @@ class Head:
         """Give scores float32 [n, num_classes] of features [n, dim], on the device of the features."""
         if features.shape[1] != self.dim:
             raise SimcoreError(f"the head takes features of {self.dim} dimensions, not {features.shape[1]}")
-        rows = torch.nn.functional.normalize(features.float(), dim=1) if self.normalise else features.float()
+        rows = torch.nn.functional.normalize(features.float(), dim=1) if self.unit_rows else features.float()
         return torch.nn.functional.linear(rows, self.weight.to(rows.device), self.bias.to(rows.device))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -62,7 +62,7 @@ class Head:
             "format": HEAD_FORMAT,
             "classes": list(self.classes),
             "encoder": dict(self.encoder),
-            "normalise": self.normalise,
+            "unit_rows": self.unit_rows,
         }
         tensors = {"weight": self.weight.cpu().contiguous(), "bias": self.bias.cpu().contiguous()}
         with written_aside(path) as aside:
@@ -94,5 +94,5 @@ class Head:
             bias=bias,
             classes=tuple(meta["classes"]),
             encoder=meta["encoder"],
-            normalise=meta["normalise"],
+            unit_rows=meta["unit_rows"],
         )

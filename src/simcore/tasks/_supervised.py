@@ -20,7 +20,7 @@ from simcore.images import ImageSource
 from simcore.tasks._classes import relabelled
 from simcore.tasks._heads import INIT_STD
 from simcore.tasks._metrics import Answers
-from simcore.tasks._nearest import normalised
+from simcore.tasks._scaling import Scaling
 from simcore.training._data import ViewBatches
 from simcore.training._decoding import Decoder, cached, spare_workers
 from simcore.training._plan import BatchPlan
@@ -79,7 +79,7 @@ class FrozenFeatures:
 
     encoder: Encoder
     views: LabelledViews
-    normalise: bool
+    scaling: Scaling
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,7 +95,7 @@ class FrozenFeatures:
             images, labels = batch
             with torch.no_grad():
                 features = self.encoder.backbone(images).flatten(1).float()
-            yield normalised(features) if self.normalise else features, labels.to(images.device)
+            yield self.scaling(features), labels.to(images.device)
 
     def close(self) -> None:
         """Let the decoding processes go."""

@@ -19,7 +19,7 @@ from simcore.tasks._head import FILE_NAME, Head
 from simcore.tasks._heads import FeatureBatches, Heads, Kept, Score
 from simcore.tasks._labels import Rows, held_out_split
 from simcore.tasks._metrics import Answers, accuracies, describe
-from simcore.tasks._nearest import normalised
+from simcore.tasks._scaling import SCALINGS, Scaling
 from simcore.tasks._task import Task
 from simcore.training import FitSettings, fit, make_fabric
 
@@ -43,14 +43,14 @@ class LinearProbe(Task):
     best on the test set itself, which flatters the figure.
     """
 
-    lr: tuple[float, ...] = setting((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), "learning rates, tried side by side")
+    lr: tuple[float, ...] = setting((0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0), "learning rates, tried side by side")
     epochs: int = setting(100, "passes over the training set")
     batch_size: int = setting(256, "rows a step")
     weight_decay: float = setting(0.0, "weight decay")
     momentum: float = setting(0.9, "momentum of SGD (Nesterov)")
     lr_decay_at: tuple[float, ...] = setting((0.6, 0.8), "shares of the epochs after which the learning rate falls")
     lr_decay_rate: float = setting(0.1, "factor of each fall")
-    normalise: bool = setting(False, "scale feature rows to length 1 first")
+    scaling: str = setting("none", "features as they are, rows of length 1, or variance 1", choices=SCALINGS)
     choose_on: str = setting("split", "what learning rate and epoch are chosen on", choices=("split", "test"))
     choose_by: str = setting("top1", "metric that chooses", choices=("top1", "mean_per_class"))
     split_share: float = setting(0.2, "share of each class held out of training to choose on")
@@ -112,12 +112,12 @@ class LinearProbe(Task):
         """Train and measure on features that are at hand; ``encoder`` is needed to augment."""
         if self.augment and (encoder is None or sets.images is None):
             raise UsageError("--augment needs an encoder and a train source of images, not a store")
-        if self.normalise:
-            sets = sets.map(normalised)
-        probe = _Probe(self, sets, encoder, quiet)
+        scaling = Scaling.of(self.scaling, sets.train.features)
+        probe = _Probe(self, sets.map(scaling), scaling, encoder, quiet)
         kept = probe.choose()
+        weight, bias = scaling.fold(kept.weight, kept.bias)
         head = Head(
-            weight=kept.weight, bias=kept.bias, classes=sets.classes, encoder=sets.encoder, normalise=self.normalise
+            weight=weight, bias=bias, classes=sets.classes, encoder=sets.encoder, unit_rows=self.scaling == "unit"
         )
         answers = Answers.from_scores(head.logits(sets.test.features), sets.test.labels)
         learnt = Answers.from_scores(head.logits(sets.train.features), sets.train.labels)
@@ -134,10 +134,12 @@ class LinearProbe(Task):
 
 
 class _Probe:
-    """One run of a linear probe: what it works on, and every score on the way to its choice."""
+    """One run of a linear probe on scaled features: what it works on, and every score on the way to its choice."""
 
-    def __init__(self, task: LinearProbe, sets: FeatureSets, encoder: Encoder | None, quiet: bool) -> None:
-        self.task, self.sets, self.encoder, self.quiet = task, sets, encoder, quiet
+    def __init__(
+        self, task: LinearProbe, sets: FeatureSets, scaling: Scaling, encoder: Encoder | None, quiet: bool
+    ) -> None:
+        self.task, self.sets, self.scaling, self.encoder, self.quiet = task, sets, scaling, encoder, quiet
         self.chosen_on = task.choose_on
         self.scores: list[Score] = []
 
@@ -218,7 +220,7 @@ class _Probe:
             quiet=self.quiet,
             min_batch=1,
         )
-        return FrozenFeatures(encoder=encoder, views=batches, normalise=task.normalise)
+        return FrozenFeatures(encoder=encoder, views=batches, scaling=self.scaling)
 
 
 def _best_of_each(scores: Sequence[Score]) -> list[dict[str, Any]]:

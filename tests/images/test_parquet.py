@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from simcore.errors import SimcoreError, SimcoreWarning
-from simcore.images import ImageFault, Refused, Unreadable, open_images, parquet
+from simcore.images import ImageFault, Refused, Unreadable, open_images, row_groups
 
 BIG = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])
 SMALL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -190,29 +191,59 @@ def test_limits_hold_for_rows(make):
         dataclasses.replace(source, limits=Limits(max_bytes=10)).read(0)
 
 
-def test_row_groups_are_read_once_in_a_row(make, monkeypatch):
+@pytest.fixture
+def groups_read(monkeypatch) -> list[tuple[int, int]]:
+    """Which (table, row group) was opened for reading, in order."""
+    read: list[tuple[int, int]] = []
+    original = row_groups.ParquetReader._pieces
+
+    def noted(self, unit, group):
+        read.append((unit, group))
+        return original(self, unit, group)
+
+    monkeypatch.setattr(row_groups.ParquetReader, "_pieces", noted)
+    return read
+
+
+def test_row_groups_are_read_once_in_a_row(make, groups_read):
     path = make.table("t.parquet", {"image": make.structs(range(20))}, row_group_size=5)
     source = open_images(path)
-    reads = []
-    original = parquet.ParquetReader._read_group
-    monkeypatch.setattr(
-        parquet.ParquetReader, "_read_group", lambda self, *key: reads.append(key) or original(self, *key)
-    )
     assert len(outcomes(source)) == 20
-    assert reads == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert groups_read == [(0, 0), (0, 1), (0, 2), (0, 3)]
     for row in np.random.default_rng(0).permutation(20).tolist():
         source.read(row)
-    assert len(reads) == 4
+    assert len(groups_read) == 4
     pickle.loads(pickle.dumps(source)).read(0)
-    assert len(reads) == 5
+    assert len(groups_read) == 5
 
 
-def test_kept_groups_are_bounded(make, monkeypatch):
+def test_what_is_kept_is_bounded(make, monkeypatch):
+    bound = 3 * len(make.png(0))
     path = make.table("t.parquet", {"image": make.structs(range(20))}, row_group_size=1)
     source = open_images(path)
-    monkeypatch.setattr(parquet, "CACHED_BYTES", 3 * len(make.png(0)))
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", bound)
     assert len(outcomes(source)) == 20
-    assert sum(group.nbytes for group in source.readers[0]._kept._groups.values()) <= 3 * len(make.png(0))
+    assert source.readers[0]._kept.nbytes <= bound
+
+
+def test_a_huge_row_group_is_read_in_pieces(make, monkeypatch, groups_read):
+    path = make.table("t.parquet", {"n": list(range(50)), "image": make.structs(range(50))}, row_group_size=30)
+    monkeypatch.setattr(row_groups, "PIECE_BYTES", 4 * len(make.png(0)))
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", 9 * len(make.png(0)))
+    source = open_images(path)
+    assert max(group.piece for group in source.readers[0].groups[0]) <= 6
+    assert outcomes(source) == [make.png(n) for n in range(50)]
+    assert groups_read == [(0, 0), (0, 1)]
+    for row in (3, 29, 2, 49, 30, 31, 0):
+        assert source.read(row) == make.png(row)
+
+
+def test_threads_may_share_a_source(make, monkeypatch):
+    monkeypatch.setattr(row_groups, "KEPT_BYTES", 1)
+    source = open_images(make.table("t.parquet", {"image": make.structs(range(40))}, row_group_size=3))
+    rows = np.random.default_rng(1).integers(0, 40, 400).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(source.read, rows)) == [make.png(row) for row in rows]
 
 
 def test_tables_of_one_name_in_several_folders(make):

@@ -12,7 +12,7 @@ import pytest
 
 from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.images import open_images
-from simcore.images.shards import index_shard, split_key
+from simcore.images.samples import index_shard, split_key
 
 
 def ids(source) -> list[str]:

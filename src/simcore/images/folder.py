@@ -16,7 +16,8 @@ from simcore.images.names import escape
 from simcore.images.single_files import FileReader
 from simcore.images.source import ImageSource, SourceNotes, listing_of
 from simcore.images.storage import is_remote
-from simcore.images.walk import Tree, walk
+from simcore.images.tree import Tree
+from simcore.images.walk import walk
 
 # How split folders and split files are called; 'train2017' and 'test_images' count too.
 SPLIT_NAME = re.compile(

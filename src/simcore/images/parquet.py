@@ -6,11 +6,9 @@ without bytes starts at the table's own folder, whatever the current folder is.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -21,17 +19,16 @@ import pyarrow.parquet as pq
 
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
-from simcore.images.faults import ImageFault, Limits, Unreadable
+from simcore.images.faults import Unreadable
 from simcore.images.labels import number_labels
 from simcore.images.names import escape
-from simcore.images.source import ImageSource, Place, SourceNotes, listing_of, process_id, read_each
-from simcore.images.storage import folder_of, is_remote, join, open_binary, read_bytes, stamp_of
+from simcore.images.row_groups import Group, ParquetReader, TableFault, groups_of, one_line, opened_table
+from simcore.images.source import ImageSource, SourceNotes, listing_of
+from simcore.images.storage import is_remote, stamp_of
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
 PATH_COLUMNS = ("image_path", "img_path", "path", "file_path", "filepath", "file_name", "filename", "file", "url")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "class_id", "class_name", "category", "target", "y")
-CACHED_BYTES = 128 << 20
-SCAN_BATCH = 64
 INDEXING_THREADS = 16
 
 
@@ -43,16 +40,12 @@ class Layout(NamedTuple):
     names: tuple[str, ...]
 
 
-class TableFault(Exception):  # noqa: N818 - a fault of the data
-    """A file gives no rows; the message is the reason."""
-
-
 @dataclasses.dataclass(frozen=True)
 class TableIndex:
-    """One table: rows of each row group, labels as found (integer or text), and class names."""
+    """One table: its row groups, labels as found (integer or text), and class names."""
 
     layout: Layout
-    group_rows: tuple[int, ...]
+    groups: tuple[Group, ...]
     labels: pa.Array
     stamp: tuple[int, int]
 
@@ -98,7 +91,7 @@ def _reader(files: Sequence[str], ids: Sequence[str], indices: Sequence[TableInd
     return ParquetReader(
         files=tuple(files),
         columns=tuple(index.layout.image if index else "" for index in indices),
-        group_rows=tuple(index.group_rows if index else () for index in indices),
+        groups=tuple(index.groups if index else () for index in indices),
         fingerprint=fingerprint(list(ids), [index.stamp if index else (-1, -1) for index in indices]),
     )
 
@@ -115,45 +108,11 @@ def _index_or_reason(file: str) -> TableIndex | str:
         stamp = stamp_of(file)
         with opened_table(file) as table:
             layout = find_layout(table.schema_arrow)
-            sizes = tuple(table.metadata.row_group(n).num_rows for n in range(table.num_row_groups))
-            return TableIndex(layout, sizes, _labels_of(table, layout), stamp)
+            return TableIndex(layout, groups_of(table, layout.image), _labels_of(table, layout), stamp)
     except (TableFault, Unreadable) as fault:
         return str(fault)
     except (OSError, pa.ArrowException) as error:
-        return f"damaged ({_one_line(error)})"
-
-
-@contextlib.contextmanager
-def opened_table(file: str) -> Iterator[pq.ParquetFile]:
-    """Open a local or remote Parquet file; raises ``TableFault`` where it is none or has lost its end."""
-    with open_binary(file) as raw:
-        handle: Any = raw
-        if not raw.seekable():  # a server that knows no ranges
-            handle = pa.BufferReader(raw.read())
-        _check_ends(handle)
-        try:
-            table = pq.ParquetFile(handle, pre_buffer=False)
-        except (OSError, pa.ArrowException) as error:
-            raise TableFault(f"damaged ({_one_line(error)})") from error
-        yield table
-
-
-def _check_ends(handle: Any) -> None:
-    """A Parquet file begins and ends with its signature; the index of its rows stands at the end."""
-    size = handle.seek(0, 2)
-    size = handle.tell() if size is None else size
-    if size == 0:
-        raise TableFault("empty (0 bytes)")
-    handle.seek(0)
-    start = handle.read(4)
-    if start == b"PARE":
-        raise TableFault("encrypted")
-    if start != b"PAR1":
-        raise TableFault("not a Parquet file")
-    handle.seek(max(size - 4, 0))
-    if size < 12 or handle.read(4) != b"PAR1":
-        raise TableFault("truncated (its index, at the end, is lost)")
-    handle.seek(0)
+        return f"damaged ({one_line(error)})"
 
 
 def find_layout(schema: pa.Schema) -> Layout:
@@ -265,88 +224,3 @@ def _as_names(column: pa.Array, names: tuple[str, ...]) -> pa.Array:
     texts = [*names, *map(str, range(len(names), min(highest, 1 << 20) + 1))]
     usable = pc.if_else(pc.and_(pc.greater_equal(column, 0), pc.less(column, len(texts))), column, None)
     return pa.array(texts, pa.string()).take(usable)
-
-
-@dataclasses.dataclass(frozen=True)
-class ParquetReader:
-    """Reads row ``first`` of the table ``unit``, keeping a few row groups for the next rows of the same process."""
-
-    files: tuple[str, ...]
-    columns: tuple[str, ...]
-    group_rows: tuple[tuple[int, ...], ...]
-    fingerprint: str
-    _kept: _KeptGroups = dataclasses.field(default_factory=lambda: _KeptGroups(), compare=False, repr=False)
-
-    def read(self, place: Place, limits: Limits) -> bytes:
-        """Fetch one row."""
-        group, row = self._locate(place)
-        column = self._kept.get((place.unit, group))
-        if column is None:
-            column = self._read_group(place.unit, group)
-            self._kept.put((place.unit, group), column)
-        return image_bytes(column, row, folder_of(self.files[place.unit]), limits)
-
-    def scan(self, places: Sequence[Place], limits: Limits) -> Iterator[bytes | ImageFault]:
-        """Fetch rows in order; neighbours share a row group, which is read once."""
-        return read_each(self, places, limits)
-
-    def _locate(self, place: Place) -> tuple[int, int]:
-        ends = np.cumsum(self.group_rows[place.unit])
-        group = int(np.searchsorted(ends, place.first, side="right"))
-        return group, place.first - int(ends[group - 1]) if group else place.first
-
-    def _read_group(self, unit: int, group: int) -> pa.ChunkedArray:
-        name = self.columns[unit]
-        try:
-            with opened_table(self.files[unit]) as table:
-                return table.read_row_group(group, columns=[name], use_threads=False)[name]
-        except (OSError, pa.ArrowException, TableFault) as error:
-            raise Unreadable(f"damaged row group {group} ({_one_line(error)})") from error
-
-
-def image_bytes(column: pa.ChunkedArray, row: int, folder: str, limits: Limits) -> bytes:
-    """Give the image of one row of an image column; a path is followed from ``folder``."""
-    value = column[row].as_py()
-    data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
-    if isinstance(data, str):
-        data, path = None, data
-    if value is None:
-        raise Unreadable("null (the row holds no image)")
-    if data is not None:
-        limits.check_bytes(len(data))
-        return bytes(data)
-    if not path:
-        raise Unreadable("null bytes and no path")
-    try:
-        place = join(folder, str(path))
-        return read_bytes(place if is_remote(place) else escape(place))
-    except Unreadable as fault:
-        raise Unreadable(f"null bytes, and {fault.reason} at its path {path}") from fault
-
-
-class _KeptGroups:
-    """The row groups used last, up to ``CACHED_BYTES``; a forked or pickled copy starts empty."""
-
-    def __init__(self) -> None:
-        self._process = process_id()
-        self._groups: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
-
-    def __reduce__(self) -> tuple[type[_KeptGroups], tuple[()]]:
-        return _KeptGroups, ()
-
-    def get(self, key: tuple[int, int]) -> pa.ChunkedArray | None:
-        if self._process != process_id():
-            self.__init__()  # type: ignore[misc]
-        column = self._groups.get(key)
-        if column is not None:
-            self._groups.move_to_end(key)
-        return column
-
-    def put(self, key: tuple[int, int], column: pa.ChunkedArray) -> None:
-        self._groups[key] = column
-        while len(self._groups) > 1 and sum(kept.nbytes for kept in self._groups.values()) > CACHED_BYTES:
-            self._groups.popitem(last=False)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from simcore.errors import SimcoreError
 from simcore.images.names import unescape
-from simcore.images.parquet import ParquetReader, reader_of_tables
+from simcore.images.parquet import reader_of_tables
+from simcore.images.row_groups import ParquetReader
 from simcore.images.shards import TarReader, member_places
 from simcore.images.single_files import FileReader
 from simcore.images.source import ImageSource, listing_of
-from simcore.images.storage import base_name, is_remote
+from simcore.images.storage import is_remote
 
 if TYPE_CHECKING:
     from simcore.artifacts import Embeddings, Selection
@@ -90,8 +91,8 @@ def _resolve_rows(uris: list[str], rows: np.ndarray, unit: np.ndarray, first: np
     unit[rows] = owner
     first[rows] = [int(row) for _, row in pairs]
     reader = reader_of_tables(files)
-    for number, groups in enumerate(reader.group_rows):
+    for number, file in enumerate(files):
         highest = int(first[rows[owner == number]].max())
-        if highest >= sum(groups):
-            raise SimcoreError(f"{base_name(files[number])}: has {sum(groups)} rows, row {highest} is asked for")
+        if highest >= reader.num_rows(number):
+            raise SimcoreError(f"{file}: has {reader.num_rows(number):,} rows, row {highest} is asked for")
     return reader

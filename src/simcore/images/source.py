@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
@@ -258,8 +257,3 @@ def listing_of(
     unit = zeros if units is None else pa.array(np.asarray(units, np.int32))
     numbers = [pa.array(np.asarray(values, np.int64)) for values in (firsts, seconds)]
     return pa.Table.from_arrays([ids, uris, labels, zeros, unit, *numbers], schema=LISTING_SCHEMA)
-
-
-def process_id() -> int:
-    """Tell processes apart: what one has opened, a forked copy must not use."""
-    return os.getpid()

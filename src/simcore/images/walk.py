@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from simcore.errors import SimcoreError
+from simcore.images.cache import keep, recall, settled
 from simcore.images.faults import Unreadable
 from simcore.images.formats import IMAGE_EXTENSIONS, OTHER_EXTENSIONS, has_image_signature
-from simcore.images.names import escape
-from simcore.images.storage import is_remote, os_reason, read_start, remotely, stamp_of_info
+from simcore.images.names import escape, unescape
+from simcore.images.storage import is_remote, os_reason, read_start, remotely, stamp_of, stamp_of_info
+from simcore.images.tree import Tree, TreeBuilder
 
 # Files and folders that operating systems and cameras leave behind, besides all names with a leading dot.
 HIDDEN_NAMES = (
@@ -24,94 +24,50 @@ HIDDEN_NAMES = (
     b"system volume information",
 )  # fmt: skip
 SNIFFED_BYTES = 32
-FLUSH_EVERY = 100_000
+MIN_KEPT_FILES = 10_000  # smaller folders are walked again as quickly as the cache
+CHECKED_FILES = 1000
+
 
 _IMAGE = frozenset(extension.encode() for extension in IMAGE_EXTENSIONS)
 _OTHER = frozenset(extension.encode() for extension in OTHER_EXTENSIONS)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Tree:
-    """What a walk found.
-
-    Attributes:
-        ids: escaped path of each image relative to the root, in byte order of the unescaped path [n].
-        folders: escaped relative path of every visible folder; '' is the root.
-        folder_of: index into ``folders`` of each image [n].
-        sizes, stamps: bytes and modification stamp of each image, -1 where unknown [n].
-        num_others: files in each folder that are no images [len(folders)].
-        num_hidden: hidden files passed over.
-        incomplete: folders that could not be read, as (escaped path, reason).
-        remarks: oddities worth a warning.
-    """
-
-    ids: pa.ChunkedArray
-    folders: list[str]
-    folder_of: npt.NDArray[np.int32]
-    sizes: npt.NDArray[np.int64]
-    stamps: npt.NDArray[np.int64]
-    num_others: npt.NDArray[np.int64]
-    num_hidden: int
-    incomplete: tuple[tuple[str, str], ...]
-    remarks: tuple[str, ...]
-
-
-class _Builder:
-    """Collects a Tree; rows go into Arrow in large pieces, so that a million files stay small."""
-
-    def __init__(self) -> None:
-        self.folders: list[str] = []
-        self.others: list[int] = []
-        self.num_hidden = 0
-        self.incomplete: list[tuple[str, str]] = []
-        self.remarks: list[str] = []
-        self._rows: list[tuple[str, int, int, int]] = []
-        self._chunks: list[pa.RecordBatch] = []
-
-    def enter(self, folder: str) -> int:
-        """Note a folder and give its index."""
-        self.folders.append(folder)
-        self.others.append(0)
-        return len(self.folders) - 1
-
-    def add(self, path: str, folder: int, size: int, stamp: int) -> None:
-        """Note an image."""
-        self._rows.append((path, folder, size, stamp))
-        if len(self._rows) >= FLUSH_EVERY:
-            self._flush()
-
-    def _flush(self) -> None:
-        paths, folders, sizes, stamps = zip(*self._rows, strict=True) if self._rows else ((), (), (), ())
-        arrays = [pa.array(paths, pa.string()), pa.array(folders, pa.int32())]
-        arrays += [pa.array(numbers, pa.int64()) for numbers in (sizes, stamps)]
-        self._chunks.append(pa.RecordBatch.from_arrays(arrays, names=["id", "folder", "size", "stamp"]))
-        self._rows = []
-
-    def tree(self) -> Tree:
-        """Give what was collected."""
-        self._flush()
-        table = pa.Table.from_batches(self._chunks)
-        return Tree(
-            ids=table["id"],
-            folders=self.folders,
-            folder_of=table["folder"].to_numpy(),
-            sizes=table["size"].to_numpy(),
-            stamps=table["stamp"].to_numpy(),
-            num_others=np.asarray(self.others, np.int64),
-            num_hidden=self.num_hidden,
-            incomplete=tuple(self.incomplete),
-            remarks=tuple(self.remarks),
-        )
-
-
 def walk(root: str) -> Tree:
     """Walk a local folder or a URL; ``SimcoreError`` where the root itself cannot be listed."""
-    builder = _Builder()
+    builder = TreeBuilder()
     if is_remote(root):
         _walk_remote(root, builder)
-    else:
-        _walk_local(os.fsencode(root), builder)
-    return builder.tree()
+        return builder.tree()
+    place = escape(os.path.abspath(root))  # noqa: PTH100 - may not be UTF-8
+    known = recall("folder", place)
+    if known is not None and _is_current(root, tree := Tree.from_table(known)):
+        return tree
+    _walk_local(os.fsencode(root), builder)
+    tree = builder.tree()
+    if len(tree.ids) >= MIN_KEPT_FILES and not tree.incomplete and all(map(settled, tree.folder_stamps.tolist())):
+        keep(tree.to_table(), "folder", place)
+    return tree
+
+
+def _is_current(root: str, tree: Tree) -> bool:
+    """Tell whether a kept listing still holds: no folder has changed, nor any of a thousand files spread over it.
+
+    A file added, removed or renamed changes its folder; one rewritten in place changes only itself, which the
+    files looked at give away if many were.
+    """
+    rows = np.unique(np.linspace(0, len(tree.ids) - 1, CHECKED_FILES).astype(np.int64))
+    files = zip(tree.ids.take(pa.array(rows)).to_pylist(), tree.sizes[rows], tree.stamps[rows], strict=True)
+    try:
+        folders = zip(tree.folders, tree.folder_stamps.tolist(), strict=True)
+        if any(stamp_of(_below(root, name))[1] != stamp for name, stamp in folders):
+            return False
+        return all(size < 0 or stamp_of(_below(root, name)) == (size, stamp) for name, size, stamp in files)
+    except Unreadable:
+        return False
+
+
+def _below(root: str, name: str) -> str:
+    return f"{root}/{unescape(name)}" if name else root
 
 
 def is_hidden(name: bytes) -> bool:
@@ -135,7 +91,7 @@ class _Frame(NamedTuple):
     entries: Iterator[tuple[bytes, os.DirEntry[bytes]]]
 
 
-def _walk_local(root: bytes, builder: _Builder) -> None:
+def _walk_local(root: bytes, builder: TreeBuilder) -> None:
     """Depth first, where a folder sorts as its name with a slash: this is the byte order of whole paths."""
     stack: list[_Frame] = []
     _enter(root, b"", builder, stack)
@@ -151,7 +107,7 @@ def _walk_local(root: bytes, builder: _Builder) -> None:
             stack.pop()
 
 
-def _enter(path: bytes, relative: bytes, builder: _Builder, stack: list[_Frame]) -> None:
+def _enter(path: bytes, relative: bytes, builder: TreeBuilder, stack: list[_Frame]) -> None:
     name = escape(relative)
     try:
         status = os.stat(path)  # noqa: PTH116 - bytes paths
@@ -166,7 +122,7 @@ def _enter(path: bytes, relative: bytes, builder: _Builder, stack: list[_Frame])
         return
     prefix = relative + b"/" if relative else b""
     visible = ((prefix + entry.name, entry) for entry in entries if not _count_if_hidden(entry, builder))
-    stack.append(_Frame(builder.enter(name), identity, visible))
+    stack.append(_Frame(builder.enter(name, status.st_mtime_ns), identity, visible))
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:
@@ -180,7 +136,7 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _count_if_hidden(entry: os.DirEntry[bytes], builder: _Builder) -> bool:
+def _count_if_hidden(entry: os.DirEntry[bytes], builder: TreeBuilder) -> bool:
     if not is_hidden(entry.name):
         return False
     if entry.is_dir(follow_symlinks=False):
@@ -190,7 +146,7 @@ def _count_if_hidden(entry: os.DirEntry[bytes], builder: _Builder) -> bool:
     return True
 
 
-def _add_file(relative: bytes, entry: os.DirEntry[bytes], folder: int, builder: _Builder) -> None:
+def _add_file(relative: bytes, entry: os.DirEntry[bytes], folder: int, builder: TreeBuilder) -> None:
     """Note a file as image or as other; a broken link under an image's name is listed and fails when read."""
     try:
         status = entry.stat()
@@ -214,7 +170,7 @@ def _is_image(name: bytes, path: bytes | str) -> bool:
         return False
 
 
-def _walk_remote(url: str, builder: _Builder) -> None:
+def _walk_remote(url: str, builder: TreeBuilder) -> None:
     """List every object below a URL; folders are what the names say."""
     try:
         found = remotely(url, _find)

@@ -133,10 +133,9 @@ def pretrain(
     parts += [_coreset(part) for part in (coreset,) if part is not None]
     if not parts:
         raise UsageError("nothing to train on: give a target, a coreset or a pool")
-    images = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     chosen = settings or build(PretrainSettings, overrides)
     run: Checkpoint = train(
-        method, images, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet
+        method, *parts, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet
     )
     return run
 

@@ -4,11 +4,13 @@ import base64
 import dataclasses
 import hashlib
 import html.parser
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from simcore.artifacts import Report, Selection
 from simcore.errors import SimcoreError
@@ -141,10 +143,19 @@ def test_unreadable_pictures_and_equal_files_are_seen(write):
     page = write()
     picks = page.data["picks"]
     assert [bool(thumb) for thumb in picks["thumb"]] == [row != 9 for row in range(7, 47)]
-    assert picks["twin"][4] == 3
-    assert sum(twin >= 0 for twin in picks["twin"]) == 1
+    assert page.data["duplicates"] == [{"picks": [3, 4], "targets": [], "same": True}]
     assert "1 picks are shown by name only: their files could not be read" in " ".join(page.text.split())
     assert base64.b64decode(picks["thumb"][0])[8:12] == b"WEBP"
+
+
+def test_a_pick_that_looks_like_a_target_image_is_told(write, inputs):
+    held = io.BytesIO()
+    Image.open(io.BytesIO(inputs.target_images.bytes[5])).save(held, "JPEG", quality=95, subsampling=0)
+    inputs.pool_images.bytes[20] = held.getvalue()
+    data = write().data
+    (found,) = [group for group in data["duplicates"] if group["targets"]]
+    assert (found["picks"], found["same"]) == ([13], False)
+    assert [data["targets"]["id"][place] for place in found["targets"]] == ["clover/005.jpg"]
 
 
 def test_pictures_are_found_by_id_so_the_coreset_alone_will_do(write, inputs):

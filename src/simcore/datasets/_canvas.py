@@ -30,12 +30,12 @@ class Canvas:
     """
 
     def __init__(
-        self, rng: np.random.Generator, count: int, size: int, *, turn: float = 0.3, wild: float = 0.15
+        self, rng: np.random.Generator, count: int, size: int, *, turn: float = 0.25, wild: float = 0.1
     ) -> None:
         self.rng, self.count, self.size = rng, count, size
         angle = self.normal(0.0, turn)
-        spread = np.where(self.uniform(0, 1) < wild, 0.35, 0.12).astype(np.float32)
-        scale = self.uniform(0.78, 1.0) * np.exp(self.normal(0.0, 1.0) * spread)
+        spread = np.where(self.uniform(0, 1) < wild, 0.3, 0.08).astype(np.float32)
+        scale = self.uniform(0.82, 1.0) * np.exp(self.normal(0.0, 1.0) * spread)
         axis = np.linspace(-1, 1, size, dtype=np.float32)
         across = (axis[None, None, :] - self.normal(0.0, 1.0) * spread) / scale
         down = (axis[None, :, None] - self.normal(0.0, 1.0) * spread) / scale

@@ -16,14 +16,14 @@ GENES = ("hue", "depth", "light", "bands", "place", "wave", "width", "eye", "hin
 
 SPECIES: dict[str, tuple[float, ...]] = {
     #              hue  depth light bands place wave width  eye hind margin tip  tail
-    "ash moth": (0.090, 0.22, 0.70, 2.0, 0.55, 0.00, 0.07, 0.00, 0.00, 0.1, 0.30, 0.00),
-    "birch moth": (0.090, 0.20, 0.74, 2.0, 0.55, 0.00, 0.07, 0.11, 0.00, 0.1, 0.30, 0.00),
-    "clover moth": (0.085, 0.34, 0.66, 1.0, 0.62, 0.06, 0.14, 0.00, 0.12, 0.2, 0.30, 0.00),
-    "dusk moth": (0.075, 0.32, 0.62, 1.0, 0.62, 0.06, 0.14, 0.10, 0.00, 0.8, 0.45, 0.00),
-    "elder moth": (0.100, 0.30, 0.72, 3.0, 0.50, 0.05, 0.05, 0.00, 0.00, 0.1, 0.45, 0.25),
-    "fern moth": (0.110, 0.30, 0.68, 3.0, 0.50, 0.05, 0.05, 0.00, 0.11, 0.8, 0.30, 0.00),
-    "gorse moth": (0.105, 0.42, 0.74, 0.0, 0.50, 0.00, 0.05, 0.10, 0.11, 0.1, 0.60, 0.00),
-    "heath moth": (0.080, 0.40, 0.66, 0.0, 0.50, 0.00, 0.05, 0.12, 0.00, 0.7, 0.60, 0.25),
+    "ash moth": (0.090, 0.22, 0.72, 2.0, 0.55, 0.00, 0.10, 0.00, 0.00, 0.0, 0.30, 0.00),
+    "birch moth": (0.090, 0.20, 0.76, 2.0, 0.55, 0.00, 0.10, 0.18, 0.00, 0.0, 0.30, 0.00),
+    "clover moth": (0.075, 0.36, 0.64, 1.0, 0.60, 0.05, 0.24, 0.00, 0.19, 0.0, 0.30, 0.00),
+    "dusk moth": (0.070, 0.34, 0.60, 1.0, 0.60, 0.05, 0.24, 0.00, 0.00, 1.0, 0.50, 0.00),
+    "elder moth": (0.105, 0.30, 0.74, 3.0, 0.50, 0.05, 0.09, 0.00, 0.00, 0.0, 0.50, 0.55),
+    "fern moth": (0.115, 0.30, 0.66, 3.0, 0.50, 0.05, 0.09, 0.00, 0.18, 1.0, 0.30, 0.00),
+    "gorse moth": (0.110, 0.46, 0.76, 0.0, 0.50, 0.00, 0.05, 0.19, 0.19, 0.0, 0.60, 0.00),
+    "heath moth": (0.075, 0.44, 0.62, 0.0, 0.50, 0.00, 0.05, 0.20, 0.00, 1.0, 0.60, 0.55),
 }
 
 
@@ -76,10 +76,10 @@ def draw_moth(canvas: Canvas, genes: dict[str, np.ndarray]) -> None:
         "tip": 0.05,
     }.items():
         g[gene] += canvas.normal(0, deviation)
-    wear = canvas.uniform(0.35, 1.0)
+    wear = canvas.uniform(0.55, 1.0)
     side, lift = np.abs(canvas.x + 0.02 * canvas.y), canvas.normal(0, 0.12)
     ground = hsv(g["hue"], np.clip(g["depth"], 0, 1), np.clip(g["light"], 0, 1))
-    dark = ground * canvas.uniform(0.25, 0.5)[:, None]
+    dark = ground * canvas.uniform(0.15, 0.35)[:, None]
     pale = np.clip(ground * 1.15 + 0.12, 0, 1)
     hind = _wing(
         side, canvas.y, hinge=0.0, middle=-0.7 + lift, spread=(0.9, 0.8), length=0.66 + 0.3 * g["tail"], lean=-g["tail"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from simcore.artifacts import Embeddings, Selection
+from simcore.images.duplicates import similar_groups
 from simcore.images.source import ImageSource
 from simcore.reporting._neighbours import Geometry, Plane, exemplars, nearest_target, project
 from simcore.reporting._thumbnails import MIME, Room, Thumbnail, thumbnails
@@ -48,31 +50,31 @@ class Album:
         return self.num_placeholders < len(self.pick_pictures)
 
     def picks(self) -> dict[str, Any]:
-        """Columns of the picks: thumbnail, twin (an earlier pick or target image with the same bytes), nearest."""
+        """Columns of the picks: thumbnail, nearest target image and the cosine to it."""
         return {
             "thumb": [picture.data for picture in self.pick_pictures],
-            "twin": self._twins(),
             "nearest": self.nearest,
             "nearestSimilarity": self.nearest_similarity,
         }
 
-    def _twins(self) -> list[int]:
-        """Give each pick the number of the first pick whose file holds the same bytes, -1 where it is the first."""
-        first: dict[str, int] = {}
-        twins = []
-        for number, picture in enumerate(self.pick_pictures):
-            seen = first.setdefault(picture.digest, number) if picture.digest else number
-            twins.append(seen if seen != number else -1)
-        return twins
-
-    @property
-    def duplicates(self) -> list[list[int]]:
-        """Groups of picks whose files are equal byte for byte."""
-        groups: dict[str, list[int]] = collections.defaultdict(list)
-        for number, picture in enumerate(self.pick_pictures):
-            if picture.digest:
-                groups[picture.digest].append(number)
-        return [group for group in groups.values() if len(group) > 1]
+    @functools.cached_property
+    def duplicates(self) -> list[dict[str, Any]]:
+        """Groups of picks, or of picks and target images, that look the same; ``same``: equal byte for byte."""
+        pictures = [*self.pick_pictures, *self.target_pictures]
+        seen = [place for place, picture in enumerate(pictures) if picture.sketch is not None]
+        sketches = np.asarray([pictures[place].sketch for place in seen], np.uint8)
+        sizes = np.asarray([pictures[place].size for place in seen], np.int32)
+        groups = [[seen[i] for i in group] for group in similar_groups(sketches, sizes)]
+        count = len(self.pick_pictures)
+        return [
+            {
+                "picks": [place for place in group if place < count],
+                "targets": [place - count for place in group if place >= count],
+                "same": len({pictures[place].digest for place in group}) == 1,
+            }
+            for group in groups
+            if group[0] < count
+        ]
 
     def targets(self) -> dict[str, Any]:
         """Columns of the target images that the page refers to."""

@@ -120,19 +120,23 @@ def _skipped(where: str, store: Embeddings) -> list[LeftOut]:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Mean and spread of one figure over seeds; ``best`` where no other row's mean is higher."""
+    """Mean, spread and values of one figure over seeds; ``best`` where no other row's mean is higher."""
 
     mean: float
     spread: float | None
-    num_seeds: int
+    values: tuple[float, ...]
     best: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Rows (arms or encoders) against columns (task and metric); a cell is None where it was not measured."""
+    """Rows (arms or encoders) against columns (task and metric); a cell is None where it was not measured.
+
+    ``ranges`` gives each column's lowest and highest value, over all rows and seeds.
+    """
 
     columns: tuple[tuple[str, str], ...]
+    ranges: tuple[tuple[float, float], ...]
     rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
     num_seeds: int
 
@@ -152,7 +156,9 @@ def comparison(reports: Sequence[Report]) -> Comparison | None:
         (arm, tuple(_cell(row[c], best[c], len(values)) if c in row else None for c in columns))
         for arm, row in values.items()
     )
-    return Comparison(columns, rows, max(len(v) for row in values.values() for v in row.values()))
+    every = {c: [value for row in values.values() for value in row.get(c, ())] for c in columns}
+    ranges = tuple((min(every[c]), max(every[c])) for c in columns)
+    return Comparison(columns, ranges, rows, max(len(v) for row in values.values() for v in row.values()))
 
 
 def _arm_of(report: Report) -> str:
@@ -172,7 +178,7 @@ def _headlines(report: Report) -> list[str]:
 def _cell(values: list[float], best: float, num_rows: int) -> Cell:
     mean = statistics.fmean(values)
     spread = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(mean, spread, len(values), best=num_rows > 1 and mean == best)
+    return Cell(mean, spread, tuple(values), best=num_rows > 1 and mean == best)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
 from simcore.images.decode import decode
+from simcore.images.duplicates import thumbnail as sketch
 from simcore.images.faults import ImageFault
 from simcore.images.source import ImageSource
 
@@ -49,12 +51,17 @@ class Room:
         return cls(num_bytes=num_bytes, side=side)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A picture ready for a ``data:`` URI, empty where it could not be had; ``digest`` tells equal files."""
+    """A picture ready for a ``data:`` URI, empty where it could not be had.
+
+    ``digest`` tells equal files, ``sketch`` and ``size`` (width, height) pictures that look the same.
+    """
 
     data: str = ""
     digest: str = ""
+    sketch: npt.NDArray[np.uint8] | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 def thumbnails(images: ImageSource | None, ids: Sequence[str], room: Room) -> list[Thumbnail]:
@@ -70,7 +77,7 @@ def thumbnails(images: ImageSource | None, ids: Sequence[str], room: Room) -> li
             room.num_unreadable += 1
         elif size > room.num_bytes:
             room.num_without_room += 1
-            thumbnail = Thumbnail(digest=thumbnail.digest)
+            thumbnail = dataclasses.replace(thumbnail, data="")
         else:
             room.num_bytes -= size
             room.num_shown += 1
@@ -107,12 +114,13 @@ def _draw(data: bytes | ImageFault, side: int) -> Thumbnail:
     if isinstance(data, ImageFault):
         return Thumbnail()
     try:
-        pixels = decode(data, short_side=side).pixels
+        decoded = decode(data, short_side=side)
     except ImageFault:
         return Thumbnail()
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture = Image.fromarray(decoded.pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     held = io.BytesIO()
     picture.save(held, "WEBP", quality=QUALITY, method=4)
     digest = hashlib.blake2b(data, digest_size=12).hexdigest()
-    return Thumbnail(base64.b64encode(held.getvalue()).decode("ascii"), digest)
+    text = base64.b64encode(held.getvalue()).decode("ascii")
+    return Thumbnail(text, digest, sketch(decoded.pixels), (decoded.width, decoded.height))

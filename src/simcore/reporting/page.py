@@ -107,6 +107,7 @@ def _data(selection: Selection, album: Album, hit: Any, rate: float | None, runs
         },
         "classes": list(selection.classes),
         "targets": album.targets(),
+        "duplicates": album.duplicates,
         "exemplars": album.exemplars,
         "map": album.map(),
         "charts": _charts(selection, hit, rate, runs),

@@ -126,6 +126,7 @@
 
   /* ---- one pick, looked at closely ---- */
   const look = $("#look");
+  const twinOf = new Map(data.duplicates.flatMap((group) => group.picks.map((pick) => [pick, group])));
   let order = [...Array(size).keys()], current = 0;
   function facts(pick) {
     const rows = [["rank", number(pick + 1)], ["pool row", number(picks.index[pick])]];
@@ -133,7 +134,8 @@
     if (picks.cluster[pick] >= 0) rows.push(["cluster", picks.cluster[pick]]);
     if (picks.similarity[pick] !== null) rows.push(["similarity", similar(picks.similarity[pick])]);
     if (className(pick)) rows.push(["class", className(pick) + (picks.hit?.[pick] ? " (of the target)" : "")]);
-    if (picks.twin[pick] >= 0) rows.push(["same bytes as rank", number(picks.twin[pick] + 1)]);
+    const twin = twinOf.get(pick);
+    if (twin) rows.push([twin.same ? "same file as" : "looks the same as", [...twin.picks.filter((p) => p !== pick).map((p) => `rank ${number(p + 1)}`), ...twin.targets.map((t) => `target ${targets.id[t]}`)].join(", ")]);
     return rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value))));
   }
   function open(pick) {
@@ -283,12 +285,8 @@
     event.preventDefault();
   });
   refresh();
-  const twins = $("#twins");
-  if (twins) {
-    const groups = new Map();
-    picks.twin.forEach((first, pick) => { if (first >= 0) groups.set(first, [...(groups.get(first) ?? [first]), pick]); });
-    twins.append(...[...groups.values()].slice(0, 60).map((group) => make("div", {}, ...group.map(tile))));
-  }
+  const target = (place) => make("div", { class: "target" }, picture(targets.thumb[place], targets.id[place]), "target");
+  $("#twins")?.append(...data.duplicates.slice(0, 60).map((group) => make("div", {}, ...group.targets.map(target), ...group.picks.map(tile))));
 
   /* ---- map ---- */
   const canvas = $(".plane canvas");
@@ -344,14 +342,21 @@
       for (const point of list) { const [x, y] = place(point); pen.beginPath(); pen.arc(x, y, radius, 0, 7); pen.stroke(); }
     }
     function pictures(pen, width, height) {
-      const side = 34, taken = new Set();
+      const side = 34, step = side + 5, cells = new Map();
+      const free = (x, y) => {
+        const column = Math.floor(x / step), row = Math.floor(y / step);
+        for (let dx = -1; dx <= 1; dx++) for (let dy = -1; dy <= 1; dy++) {
+          const other = cells.get(`${column + dx},${row + dy}`);
+          if (other && Math.abs(other[0] - x) < step && Math.abs(other[1] - y) < step) return false;
+        }
+        cells.set(`${column},${row}`, [x, y]);
+        return true;
+      };
       for (const layer of ["target", "picks", "pool"]) {
         if (!shown[layer]) continue;
         points[layer].forEach((point, i) => {
           const thumb = thumbOf[layer](i), [x, y] = place(point);
-          const cell = `${Math.round(x / (side + 4))},${Math.round(y / (side + 4))}`;
-          if (!thumb || taken.has(cell) || x < 0 || y < 0 || x > width || y > height) return;
-          taken.add(cell);
+          if (!thumb || x < 0 || y < 0 || x > width || y > height || !free(x, y)) return;
           const loaded = image(thumb);
           if (!loaded.complete) return;
           pen.fillStyle = colour(`--${layer}`);

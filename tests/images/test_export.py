@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import io
 import json
@@ -85,7 +86,7 @@ def test_picks_opened_by_their_uris_export_alike(format, pool, tmp_path):
     export_images(pool, selection, out=tmp_path / "a", format=format, quiet=True)
     export_images(open_uris(selection), selection, out=tmp_path / "b", format=format, quiet=True)
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
-    assert {k: v for k, v in a.items() if k != "export.json"} == {k: v for k, v in b.items() if k != "export.json"}
+    assert {k: v for k, v in a.items() if k != ".export.json"} == {k: v for k, v in b.items() if k != ".export.json"}
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -121,8 +122,9 @@ def test_integer_classes_keep_their_numbers_and_absent_classes_their_place(tmp_p
     for format in FORMATS:
         out = export_images(source, selection_of(source, [2, 3, 0]), out=tmp_path / format, format=format, quiet=True)
         assert content(open_images(out.source)) == content(source.take([2, 3, 0]))
-    assert open_images(tmp_path / "parquet").labels.tolist() == [11, -1, 3]
-    assert open_images(tmp_path / "parquet").classes == source.classes
+    for format in ("wds", "parquet"):
+        assert open_images(tmp_path / format).labels.tolist() == [11, -1, 3]
+        assert open_images(tmp_path / format).classes == source.classes
 
 
 def test_the_folder_names_fit_class_rank_and_content(pool, tmp_path):
@@ -130,7 +132,7 @@ def test_the_folder_names_fit_class_rank_and_content(pool, tmp_path):
     selection = selection_of(pool, rows)
     export_images(pool, selection, out=tmp_path / "out", quiet=True)
     right = ["dog/000000_pic_7.v1.jpg", "F-16 A/000001_pic_2.v1.jpg", "dog/000002_pic_4.v1.png"]
-    assert sorted(files(tmp_path / "out")) == sorted([*right, "manifest.csv", "export.json"])
+    assert sorted(files(tmp_path / "out")) == sorted([*right, "manifest.csv", ".export.json"])
     with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
         listed = list(csv.DictReader(file))
     assert [row["path"] for row in listed] == right
@@ -155,7 +157,8 @@ def test_shards_hold_label_and_provenance_and_split_at_the_limit(pool, tmp_path)
     with tarfile.open(shards[0]) as tar:
         members = {member.name: tar.extractfile(member).read() for member in tar}
         assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in tar.getmembers()} == {(0, 0, 0, "", 0o644)}
-    assert members["000000.cls"].decode() == pool.classes[pool.labels[7]]
+    assert members["000000.cls"].decode() == str(pool.labels[7])
+    assert json.loads(members["__classes__"]) == list(pool.classes)
     assert json.loads(members["000000.json"]) == {
         "id": selection.ids[0],
         "uri": selection.uris[0],
@@ -165,6 +168,21 @@ def test_shards_hold_label_and_provenance_and_split_at_the_limit(pool, tmp_path)
         "cluster": 50,
     }
     assert content(open_images(summary.source)) == content(pool.take(selection))
+
+
+def test_shards_of_several_exports_are_matched_by_class_name(tmp_path):
+    """The class names are numbers, so that a mix-up of number and name would show."""
+    for part, (low, high) in {"a": ("7", "20"), "b": ("20", "3")}.items():
+        (tmp_path / f"{part}.csv").write_text(f"path,label\n{part}0.jpg,x{low}\n{part}1.jpg,x{high}\n")
+        for number in range(2):
+            (tmp_path / f"{part}{number}.jpg").write_bytes(encoded(number + ord(part)))
+        source = open_images(tmp_path / f"{part}.csv")
+        plain = tuple(name.removeprefix("x") for name in source.classes)
+        export_images(dataclasses.replace(source, classes=plain), out=tmp_path / part, format="wds", quiet=True)
+        (tmp_path / part / "shard-000000.tar").rename(tmp_path / f"{part}.tar")
+    both = open_images(tmp_path / "[ab].tar")
+    assert [name for _, name in content(both)] == ["7", "20", "20", "3"]
+    assert sorted(both.classes) == ["20", "3", "7"]
 
 
 def test_tables_are_in_the_hugging_face_layout(pool, tmp_path, monkeypatch):
@@ -212,7 +230,7 @@ def test_unreadable_images_are_counted_and_named(format, pool, tmp_path):
     assert summary.num_images == 2
     assert [name for name, _ in summary.unreadable] == [gone, html]
     assert "HTML" in summary.unreadable[1][1]
-    assert json.loads((tmp_path / "out" / "export.json").read_text())["num_unreadable"] == 2
+    assert json.loads((tmp_path / "out" / ".export.json").read_text())["num_unreadable"] == 2
     assert content(open_images(summary.source)) == content(pool.take([7, 4]))
 
 

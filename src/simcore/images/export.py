@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Format = Literal["folder", "wds", "parquet"]
 
-SUMMARY = "export.json"
+SUMMARY = ".export.json"  # hidden: other libraries take every visible file of a folder for data
 SHARD_BYTES = 1 << 30
 EXTENSIONS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpg"),
@@ -77,11 +77,11 @@ def export_images(
 
     - ``folder``: one folder per class (none where there are no labels), names that begin with the rank, and
       ``manifest.csv``, which opens as a list in pick order.
-    - ``wds``: tar shards of at most about ``shard_bytes``: ``KEY.jpg``, ``KEY.cls`` (class name), ``KEY.json``.
+    - ``wds``: tar shards of at most about ``shard_bytes``: ``KEY.jpg``, ``KEY.cls`` (class number), ``KEY.json``.
     - ``parquet``: the Hugging Face image layout, files of at most about ``shard_bytes``, 1,000 rows a row group.
 
     Equal input gives equal bytes. ``out`` comes whole or not at all. Images that cannot be read are left out, told
-    by one ``SimcoreWarning`` and named in the summary and in ``export.json``.
+    by one ``SimcoreWarning`` and named in the summary and in ``.export.json``.
 
     Raises ``SimcoreError`` where ``out`` exists, no image can be read or a pick is not in ``images``.
     """
@@ -178,7 +178,7 @@ def extension_of(data: bytes) -> str:
 
 def _writer(format: Format, folder: Path, images: ImageSource, shard_bytes: int) -> Writer:
     if format == "wds":
-        return ShardWriter(folder, shard_bytes, width=_width(images))
+        return ShardWriter(folder, shard_bytes, images.classes, width=_width(images))
     if format == "parquet":
         return TableWriter(folder, shard_bytes, images.classes)
     return FolderWriter(folder, width=_width(images))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simcore.images.names import escape, unescape
+from simcore.images.samples import CLASSES_MEMBER
 
 ROWS_PER_GROUP = 1000
 GROUP_BYTES = 512 << 20
@@ -98,10 +99,15 @@ class FolderWriter(Writer):
 
 
 class ShardWriter(Writer):
-    """Tar shards in which nothing depends on when or by whom they were written."""
+    """Tar shards in which nothing depends on when or by whom they were written.
 
-    def __init__(self, folder: Path, shard_bytes: int, *, width: int) -> None:
+    Labels are numbers, as readers of shards expect them; the class names stand in a member of their own at the
+    start of each shard, under a name that the WebDataset format reserves for what is no sample.
+    """
+
+    def __init__(self, folder: Path, shard_bytes: int, classes: tuple[str, ...], *, width: int) -> None:
         self._folder, self._limit, self._width, self._size = folder, shard_bytes, width, 0
+        self._classes = json.dumps(classes, ensure_ascii=False).encode() if classes else b""
         self._tar: tarfile.TarFile | None = None
 
     def add(self, item: Item) -> None:
@@ -110,8 +116,8 @@ class ShardWriter(Writer):
             self._next()
         key = f"{item.rank:0{self._width}d}"
         self._member(f"{key}.{item.extension}", item.data)
-        if item.class_name is not None:
-            self._member(f"{key}.cls", _original(item.class_name))
+        if item.label is not None:
+            self._member(f"{key}.cls", str(item.label).encode())
         self._member(f"{key}.json", json.dumps(item.provenance, ensure_ascii=False).encode())
 
     def close(self) -> None:
@@ -123,7 +129,10 @@ class ShardWriter(Writer):
         self.close()
         path = self._folder / f"shard-{self.num_files:06d}.tar"
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - see close
-        self.num_files, self._size = self.num_files + 1, 0
+        self.num_files += 1
+        if self._classes:
+            self._member(CLASSES_MEMBER, self._classes)
+        self._size = 0
 
     def _member(self, name: str, data: bytes) -> None:
         assert self._tar is not None
@@ -175,12 +184,6 @@ class TableWriter(Writer):
             self.num_files += 1
         self._file.write_table(_table(self._rows, self._schema), row_group_size=ROWS_PER_GROUP)
         self._rows, self._group_size = [], 0
-
-
-def _original(name: str) -> bytes:
-    """Undo the escaping of a class name that came from a file name; reading the shard does it again."""
-    plain = unescape(name)
-    return os.fsencode(plain) if escape(plain) == name else name.encode()
 
 
 def _schema(classes: tuple[str, ...]) -> pa.Schema:
@@ -236,5 +239,5 @@ def safe_name(label: str) -> str:
 def _stem(id: str) -> str:
     """Take from an id what may stand in a file name anywhere."""
     base = id.rstrip("/").rpartition("/")[2]
-    stem = base if "#" in base else base.rpartition(".")[0] or base
+    stem = f"row{base.rpartition('#')[2]}" if "#" in base else base.rpartition(".")[0] or base
     return re.sub(r"[^\w.-]+", "_", stem)[:STEM_LENGTH]

@@ -13,13 +13,17 @@ from simcore.images.cache import keep, recall, settled
 from simcore.images.formats import IMAGE_EXTENSIONS, OTHER_EXTENSIONS, has_image_signature
 from simcore.images.labels import integer_or_none
 from simcore.images.names import escape
-from simcore.images.storage import is_remote, open_binary
+from simcore.images.storage import is_remote, open_binary, retried
 from simcore.images.tar_index import ForwardFile, Member, TarFault, members
 from simcore.images.walk import SNIFFED_BYTES, is_hidden
 
 LABEL_EXTENSIONS = ("cls", "class", "label", "target")
 JSON_FIELDS = ("label", "cls", "class", "class_id", "class_name", "category", "target")
 MAX_LABEL_BYTES = 1 << 16
+# Readers of WebDataset take a member whose name begins and ends with two underscores for no sample; in ours, this one
+# holds the class names that the label numbers of the shard stand for, as a JSON list.
+CLASSES_MEMBER = "__classes__"
+MAX_CLASSES_BYTES = 1 << 24
 MIN_KEPT_ROWS = 1000  # shards of fewer samples are read again as quickly as the cache
 
 # Where a sample has several images: photographs before what is usually a mask or a preview of them.
@@ -33,7 +37,8 @@ class ShardIndex:
     """The samples of one shard.
 
     ``table`` has a row a sample: member (escaped name), offset, size, label (text, null where there is none).
-    ``fault`` says why the shard is incomplete; None for a whole one.
+    ``fault`` says why the shard is incomplete; None for a whole one. ``classes`` names the label numbers where the
+    shard says so.
     """
 
     table: pa.Table
@@ -42,6 +47,7 @@ class ShardIndex:
     num_second_images: int = 0
     num_repeated: int = 0
     num_without_image: int = 0
+    classes: tuple[str, ...] = ()
 
     def to_table(self) -> pa.Table:
         """Put everything into one table, for the cache."""
@@ -52,7 +58,8 @@ class ShardIndex:
     def from_table(cls, table: pa.Table) -> ShardIndex:
         """Undo :meth:`to_table`."""
         rest = json.loads(table.schema.metadata[b"index"])
-        return cls(table=table.replace_schema_metadata(None), **rest)
+        classes = tuple(rest.pop("classes", ()))
+        return cls(table=table.replace_schema_metadata(None), classes=classes, **rest)
 
 
 def kept_index(shard: str, stamp: tuple[int, int]) -> ShardIndex:
@@ -60,7 +67,7 @@ def kept_index(shard: str, stamp: tuple[int, int]) -> ShardIndex:
     known = recall("shard", shard, *stamp) if stamp[1] >= 0 else None
     if known is not None:
         return ShardIndex.from_table(known)
-    index = index_shard(shard, stamp[0])
+    index = retried(shard, lambda: index_shard(shard, stamp[0]))
     if stamp[1] >= 0 and (is_remote(shard) or (index.table.num_rows >= MIN_KEPT_ROWS and settled(stamp[1]))):
         keep(index.to_table(), "shard", shard, *stamp)
     return index
@@ -97,6 +104,8 @@ def split_key(name: str) -> tuple[str, str]:
 
 def _bytes_wanted(name: bytes, size: int) -> int:
     """Labels are read along with the headers; of a file of unknown kind, the signature."""
+    if name == CLASSES_MEMBER.encode():
+        return size if size <= MAX_CLASSES_BYTES else 0
     extension = split_key(name.decode("latin-1"))[1]
     if extension in LABEL_EXTENSIONS or extension in ("txt", "json"):
         return size if size <= MAX_LABEL_BYTES else 0
@@ -110,9 +119,13 @@ class _Samples:
         self._fields: dict[str, dict[str, Member]] = {}
         self._last: str | None = None
         self.num_hidden = self.num_repeated = 0
+        self._classes: tuple[str, ...] = ()
 
     def add(self, member: Member) -> None:
         """Note one member; a second one of the same name replaces the first, as unpacking would."""
+        if member.name == CLASSES_MEMBER.encode():
+            self._classes = _class_names(member.start)
+            return
         name = escape(member.name)
         if any(is_hidden(part) for part in member.name.split(b"/") if part not in (b".", b"..")):
             self.num_hidden += 1
@@ -139,6 +152,7 @@ class _Samples:
             num_hidden=self.num_hidden,
             num_second_images=sum(len(found) > 1 for found in images.values()),
             num_repeated=self.num_repeated,
+            classes=self._classes,
             num_without_image=0
             if fault
             else sum(_holds_label(self._fields[key]) for key in self._fields.keys() - images.keys()),
@@ -180,6 +194,14 @@ def _label(fields: dict[str, Member]) -> str | None:
         if number is not None:
             return str(number)
     return _json_label(fields["json"].start) if "json" in fields else None
+
+
+def _class_names(data: bytes) -> tuple[str, ...]:
+    try:
+        names = json.loads(data)
+    except ValueError:
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _json_label(data: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 A key is a member's name without its last extension, so dots in folders and names never split it. One sample
 gives one image. Labels come from ``.cls`` (integer or text), else from an all-integer ``.txt``, else from a
-``.json`` with a field such as ``label``.
+``.json`` with a field such as ``label``. A member ``__classes__`` may name the numbers (see ``samples``).
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class TarReader:
                 if place.first < file.position:
                     yield from read_each(self, [place], limits)
                 else:
-                    yield _read_forward(file, place, limits)
+                    yield _read_forward(file, place, limits, self)
 
 
-def _read_forward(file: ForwardFile, place: Place, limits: Limits) -> bytes | ImageFault:
+def _read_forward(file: ForwardFile, place: Place, limits: Limits, reader: TarReader) -> bytes | ImageFault:
     try:
         limits.check_bytes(place.second)
         file.skip_to(place.first)
         data = file.read(place.second)
     except ImageFault as fault:
         return fault
-    except OSError as error:
-        return Unreadable(f"cannot be read ({error.strerror or error})")
+    except Exception:  # a remote store broke off: read it by itself, with new tries
+        return next(read_each(reader, [place], limits))
     return data if len(data) == place.second else Unreadable("truncated (the shard ends inside it)")
 
 
@@ -81,7 +81,7 @@ def open_shards(where: str, shards: Sequence[str], ids: Sequence[str]) -> ImageS
         reason = f" ({faults[0][0]}: {faults[0][1]})" if faults else ""
         raise SimcoreError(f"{where}: no images in it{reason}")
     joined = pa.concat_tables(tables).combine_chunks()
-    labels, classes = number_labels(parse_labels(_column(joined, "label")))
+    labels, classes = _numbered([index for index, _ in indices])
     listing = listing_of(
         ids=_prefixed([f"{escape(name)}/" for name in ids], counts, _column(joined, "member"), strip="./"),
         uris=_chained(_column(joined, "member"), shards, counts),
@@ -94,6 +94,22 @@ def open_shards(where: str, shards: Sequence[str], ids: Sequence[str]) -> ImageS
     reader = TarReader(tuple(shards), fingerprint(list(ids), stamps))
     notes = _notes([index for index, _ in indices], faults)
     return ImageSource(name=where, classes=classes, listing=listing, readers=(reader,), notes=notes)
+
+
+def _numbered(indices: Sequence[ShardIndex]) -> tuple[pa.Array, tuple[str, ...]]:
+    """Number the labels of all shards together; shards that name their numbers differently are matched by name."""
+    names = tuple(dict.fromkeys(name for index in indices for name in index.classes))
+    if all(index.classes == names for index in indices):
+        return number_labels(parse_labels(pa.concat_arrays([_column(i.table, "label") for i in indices])), names)
+    return number_labels(pa.concat_arrays([_named(index) for index in indices]), names)
+
+
+def _named(index: ShardIndex) -> pa.Array:
+    """Replace the numbers that a shard names by their names; other labels stay."""
+    labels = _column(index.table, "label")
+    numbers = pa.array(map(str, range(len(index.classes))), pa.string())
+    found = pc.index_in(labels, value_set=numbers)
+    return pc.coalesce(pa.array(index.classes, pa.string()).take(found), labels)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

@@ -182,12 +182,14 @@ def test_the_best_epoch_is_kept(striped, encoder, choose_on):
 
 
 def test_an_interrupted_tuning_goes_on(striped, encoder, tmp_path, monkeypatch):
-    whole = FineTune(choose_on="test", **FINE).run(encoder, *striped, out=tmp_path / "whole", quiet=True)
+    whole = FineTune(choose_on="test", **{**FINE, "epochs": 3}).run(
+        encoder, *striped, out=tmp_path / "whole", quiet=True
+    )
     out, calls = tmp_path / "out", []
 
     def stop(model, *args, **kwargs):
         calls.append(kwargs)
-        if len(calls) == 4:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return keep(model, *args, **kwargs)
 
@@ -195,7 +197,7 @@ def test_an_interrupted_tuning_goes_on(striped, encoder, tmp_path, monkeypatch):
 
     keep = _supervised.Classifier.keep_if_better
     monkeypatch.setattr(_supervised.Classifier, "keep_if_better", stop)
-    task = FineTune(choose_on="test", **FINE)
+    task = FineTune(choose_on="test", **{**FINE, "epochs": 3})
     with pytest.raises(KeyboardInterrupt):
         task.run(encoder, *striped, out=out, quiet=True)
     assert not (out / "metrics.json").exists()

@@ -1,4 +1,4 @@
-"""Training a backbone with labels: its views and batches, the classifier that the loop trains, and its answers."""
+"""Training a backbone with labels: its batches, the classifier that the loop trains, and its answers."""
 
 from __future__ import annotations
 
@@ -25,25 +25,7 @@ from simcore.training._data import ViewBatches
 from simcore.training._decoding import Decoder, cached, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training.trainable import Moment, StepOutput, Trainable
-from simcore.views import ImageBatch
-from simcore.views._random_view import RandomView
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CropAndFlip:
-    """The supervised view: random resized crop (area share ``min_scale`` to 1) and mirroring, no colour change."""
-
-    image_size: int
-    min_scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, batch: ImageBatch, generator: torch.Generator) -> list[Tensor]:
-        """Make one view, float32 [B, 3, image_size, image_size]."""
-        view = RandomView(
-            size=self.image_size, scale=(self.min_scale, 1.0), flip_probability=0.5, mean=self.mean, std=self.std
-        )
-        return [view(batch, generator)]
+from simcore.views import Supervised
 
 
 class LabelledViews(ViewBatches):
@@ -67,10 +49,6 @@ class LabelledViews(ViewBatches):
     def num_unreadable(self) -> int:
         """How many images could not be read so far."""
         return len(self._faults)
-
-    def close(self) -> None:
-        """Let the decoding processes go; without it they outlive an error, and the program cannot end."""
-        self._stream = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +76,7 @@ class FrozenFeatures:
             yield self.scaling(features), labels.to(images.device)
 
     def close(self) -> None:
-        """Let the decoding processes go."""
+        """End the decoding processes."""
         self.views.close()
 
 
@@ -168,7 +146,7 @@ def fresh_head(dim: int, num_classes: int, seed: int) -> nn.Linear:
 def labelled_views(
     images: ImageSource,
     labels: npt.NDArray[np.int64],
-    views: CropAndFlip,
+    views: Supervised,
     fabric: Fabric,
     *,
     seed: int,

@@ -29,7 +29,6 @@ from simcore.tasks._metrics import Answers, accuracies, describe
 from simcore.tasks._predict import BESIDE
 from simcore.tasks._supervised import (
     Classifier,
-    CropAndFlip,
     LabelledViews,
     Network,
     answers_on_images,
@@ -39,6 +38,7 @@ from simcore.tasks._supervised import (
 from simcore.tasks._task import Task
 from simcore.training import FitSettings, Moment, fit, make_fabric
 from simcore.training.settings import FREE_SETTINGS, OPTIMIZERS
+from simcore.views import Supervised
 
 __all__ = ["FineTune"]
 
@@ -210,7 +210,7 @@ class _Tuning:
         return labelled_views(
             self.images.take(rows),
             self.labels[rows],
-            CropAndFlip(image_size=encoder.image_size, min_scale=task.min_scale, mean=encoder.mean, std=encoder.std),
+            Supervised(image_size=encoder.image_size, min_scale=task.min_scale, mean=encoder.mean, std=encoder.std),
             fabric,
             seed=task.seed,
             batch_size=task.batch_size,

@@ -203,10 +203,11 @@ class _Probe:
             return FeatureBatches(data=data, batch_size=task.batch_size, seed=task.seed)
         assert self.encoder is not None  # measure() has seen to both
         assert self.sets.images is not None
-        from simcore.tasks._supervised import CropAndFlip, FrozenFeatures, labelled_views
+        from simcore.tasks._supervised import FrozenFeatures, labelled_views
+        from simcore.views import Supervised
 
         encoder = self.encoder.to(fabric.device)
-        views = CropAndFlip(image_size=encoder.image_size, min_scale=0.2, mean=encoder.mean, std=encoder.std)
+        views = Supervised(image_size=encoder.image_size, mean=encoder.mean, std=encoder.std)
         images = self.sets.images.take(rows)
         batches = labelled_views(
             images,

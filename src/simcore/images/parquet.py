@@ -22,9 +22,9 @@ from simcore.errors import SimcoreError
 from simcore.images.faults import Unreadable
 from simcore.images.labels import number_labels
 from simcore.images.names import escape
-from simcore.images.row_groups import Group, ParquetReader, TableFault, groups_of, one_line, opened_table
+from simcore.images.row_groups import Group, ParquetReader, groups_of, opened_table
 from simcore.images.source import ImageSource, SourceNotes, listing_of
-from simcore.images.storage import is_remote, stamp_of
+from simcore.images.storage import is_remote, retried, stamp_of
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes", "data")
 PATH_COLUMNS = ("image_path", "img_path", "path", "file_path", "filepath", "file_name", "filename", "file", "url")
@@ -105,14 +105,16 @@ def _index_all(files: Sequence[str], ids: Sequence[str]) -> tuple[list[TableInde
 
 def _index_or_reason(file: str) -> TableIndex | str:
     try:
-        stamp = stamp_of(file)
-        with opened_table(file) as table:
-            layout = find_layout(table.schema_arrow)
-            return TableIndex(layout, groups_of(table, layout.image), _labels_of(table, layout), stamp)
-    except (TableFault, Unreadable) as fault:
-        return str(fault)
-    except (OSError, pa.ArrowException) as error:
-        return f"damaged ({one_line(error)})"
+        return retried(file, lambda: _index(file))
+    except Unreadable as fault:
+        return fault.reason
+
+
+def _index(file: str) -> TableIndex:
+    stamp = stamp_of(file)
+    with opened_table(file) as table:
+        layout = find_layout(table.schema_arrow)
+        return TableIndex(layout, groups_of(table, layout.image), _labels_of(table, layout), stamp)
 
 
 def find_layout(schema: pa.Schema) -> Layout:
@@ -146,7 +148,7 @@ def _image_column(schema: pa.Schema, features: dict[str, Any]) -> str:
         usable = [name for name in candidates if schema.get_field_index(name) >= 0]
         if usable:
             return usable[0]
-    raise TableFault(f"no image column among {', '.join(schema.names[:20]) or 'no columns'}")
+    raise Unreadable(f"no image column among {', '.join(schema.names[:20]) or 'no columns'}")
 
 
 def _rank(name: str) -> int:

@@ -17,16 +17,13 @@ import pyarrow.parquet as pq
 from simcore.images.faults import ImageFault, Limits, Unreadable
 from simcore.images.names import escape
 from simcore.images.source import Place, read_each
-from simcore.images.storage import folder_of, is_remote, join, open_binary, read_bytes
+from simcore.images.storage import folder_of, is_remote, join, open_binary, read_bytes, retried
 
 # A row group's image column is read in pieces of about this size. Within a group, pieces can only be reached one
 # after the other, so in tables of huge row groups random access is slow (say so to users: export to shards).
 PIECE_BYTES = 64 << 20
 KEPT_BYTES = 128 << 20
-
-
-class TableFault(Exception):  # noqa: N818 - a fault of the data
-    """A file gives no rows; the message is the reason."""
+STREAM_BYTES = 1 << 20
 
 
 class Group(NamedTuple):
@@ -50,7 +47,7 @@ def groups_of(table: pq.ParquetFile, column: str) -> tuple[Group, ...]:
 
 @contextlib.contextmanager
 def opened_table(file: str, *, streamed: bool = False) -> Iterator[pq.ParquetFile]:
-    """Open a local or remote Parquet file; raises ``TableFault`` where it is none or has lost its end.
+    """Open a local or remote Parquet file; raises ``Unreadable`` where it is none or has lost its end.
 
     ``streamed`` reads column chunks through a small buffer instead of whole.
     """
@@ -60,10 +57,13 @@ def opened_table(file: str, *, streamed: bool = False) -> Iterator[pq.ParquetFil
             handle = pa.BufferReader(raw.read())
         _check_ends(handle)
         try:
-            table = pq.ParquetFile(handle, pre_buffer=False, buffer_size=(1 << 20) if streamed else 0)
-        except (OSError, pa.ArrowException) as error:
-            raise TableFault(f"damaged ({one_line(error)})") from error
-        yield table
+            yield pq.ParquetFile(handle, pre_buffer=False, buffer_size=STREAM_BYTES if streamed else 0)
+        except pa.ArrowException as error:
+            raise Unreadable(f"damaged ({one_line(error)})") from error
+        except OSError as error:
+            if type(error) is OSError:  # how Arrow reports bad bytes; a broken connection has a type of its own
+                raise Unreadable(f"damaged ({one_line(error)})") from error
+            raise
 
 
 def _check_ends(handle: Any) -> None:
@@ -71,16 +71,16 @@ def _check_ends(handle: Any) -> None:
     size = handle.seek(0, 2)
     size = handle.tell() if size is None else size
     if size == 0:
-        raise TableFault("empty (0 bytes)")
+        raise Unreadable("empty (0 bytes)")
     handle.seek(0)
     start = handle.read(4)
     if start == b"PARE":
-        raise TableFault("encrypted")
+        raise Unreadable("encrypted")
     if start != b"PAR1":
-        raise TableFault("not a Parquet file")
+        raise Unreadable("not a Parquet file")
     handle.seek(max(size - 4, 0))
     if size < 12 or handle.read(4) != b"PAR1":
-        raise TableFault("truncated (its index, at the end, is lost)")
+        raise Unreadable("truncated (its index, at the end, is lost)")
     handle.seek(0)
 
 
@@ -97,7 +97,8 @@ class ParquetReader:
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one row."""
         group, piece, row = self._locate(place)
-        column = self._kept.get(_Key(place.unit, group, piece), self._pieces)
+        key = _Key(place.unit, group, piece)
+        column = retried(self.files[place.unit], lambda: self._kept.get(key, self._pieces))
         return image_bytes(column, row, folder_of(self.files[place.unit]), limits)
 
     def scan(self, places: Sequence[Place], limits: Limits) -> Iterator[bytes | ImageFault]:
@@ -118,12 +119,9 @@ class ParquetReader:
     def _pieces(self, unit: int, group: int) -> Iterator[pa.Array]:
         """Give the pieces of one row group from its start."""
         name, plan = self.columns[unit], self.groups[unit][group]
-        try:
-            with opened_table(self.files[unit], streamed=plan.piece < plan.rows) as table:
-                batches = table.iter_batches(plan.piece, row_groups=[group], columns=[name], use_threads=False)
-                yield from (batch.column(0) for batch in batches)
-        except (OSError, pa.ArrowException, TableFault) as error:
-            raise Unreadable(f"damaged row group {group} ({one_line(error)})") from error
+        with opened_table(self.files[unit], streamed=plan.piece < plan.rows) as table:
+            batches = table.iter_batches(plan.piece, row_groups=[group], columns=[name], use_threads=False)
+            yield from (batch.column(0) for batch in batches)
 
 
 class _Key(NamedTuple):
@@ -174,7 +172,7 @@ class _KeptPieces:
             next(self._under_way, None)
         column = next(self._under_way, None)
         if column is None:
-            raise Unreadable(f"damaged row group {key.group} (it holds fewer rows than it says)")
+            raise Unreadable(f"damaged (row group {key.group} holds fewer rows than it says)")
         self._next = key._replace(piece=key.piece + 1)
         return column
 

@@ -8,6 +8,7 @@ come from the environment's own chain only.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import time
@@ -16,13 +17,15 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from simcore.errors import SimcoreError
-from simcore.images.faults import Unreadable
+from simcore.images.faults import ImageFault, Unreadable
 from simcore.images.names import unescape
 
 T = TypeVar("T")
 
 RETRY_DELAYS = (0.3, 1.0, 3.0)
 REMOTE_BLOCK_BYTES = 4 << 20
+GONE = (FileNotFoundError, PermissionError, IsADirectoryError)
+MISSING_STATUS = (401, 403, 404, 410)
 
 
 def is_remote(where: str) -> bool:
@@ -108,12 +111,36 @@ def open_binary(where: str) -> BinaryIO:
     The file of a server that knows no ranges can only be read forwards (``seekable()`` is false).
     """
     if is_remote(where):
-        block = REMOTE_BLOCK_BYTES
-        return cast(BinaryIO, remotely(where, lambda system, path: system.open(path, "rb", block_size=block)))
+        return remotely(where, _open_remote)
     try:
         return _open_regular(where)
     except OSError as error:
         raise Unreadable(os_reason(error)) from error
+
+
+def _open_remote(system: Any, path: str) -> BinaryIO:
+    if not path.startswith("http") or system.info(path).get("partial", False):
+        return cast(BinaryIO, system.open(path, "rb", block_size=REMOTE_BLOCK_BYTES))
+    return cast(BinaryIO, _Stream(system.open(path, "rb", block_size=0)))
+
+
+class _Stream(io.RawIOBase):
+    """A remote file that can only be read forwards, and says so (fsspec's own claims to be seekable)."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def stamp_of(where: str) -> tuple[int, int]:
@@ -142,19 +169,40 @@ def stamp_of_info(info: dict[str, Any]) -> tuple[int, int]:
 def remotely(url: str, action: Callable[[Any, str], T]) -> T:
     """Run ``action(file system, path)``, trying again after passing failures."""
     system, path = filesystem(url)
+    return retried(url, lambda: action(system, path))
+
+
+def retried(where: str, action: Callable[[], T]) -> T:
+    """Run ``action``, which reads ``where``; if that is remote, again after failures that may pass.
+
+    Faults of the data and missing objects are raised at once, lasting failures as ``SimcoreError``.
+    """
+    if not is_remote(where):
+        return action()
     for delay in (*RETRY_DELAYS, None):
         try:
-            return action(system, path)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise Unreadable(os_reason(error)) from error
+            return action()
+        except (ImageFault, SimcoreError):
+            raise
         except (ImportError, NotImplementedError) as error:
-            raise SimcoreError(f"{url}: cannot be read ({error})") from error
+            raise SimcoreError(f"{where}: cannot be read ({error})") from error
         except Exception as error:  # each store raises its client's own kinds
+            if isinstance(error, GONE) and not _broke_off(error):
+                raise Unreadable(os_reason(error)) from error
+            error = error.__cause__ if isinstance(error, GONE) and isinstance(error.__cause__, Exception) else error
             if delay is None:
                 said = " ".join(str(error).split())[:200] or type(error).__name__
-                raise SimcoreError(f"{url}: cannot be read after {len(RETRY_DELAYS) + 1} tries ({said})") from error
+                raise SimcoreError(f"{where}: cannot be read after {len(RETRY_DELAYS) + 1} tries ({said})") from error
             time.sleep(delay)
     raise AssertionError("unreachable")
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Tell a lost connection, which fsspec reports as a missing file over http, from a missing file."""
+    cause = error.__cause__
+    if cause is None or getattr(cause, "status", None) in MISSING_STATUS:
+        return False
+    return isinstance(cause, OSError | TimeoutError) or type(cause).__module__.startswith("aiohttp")
 
 
 def os_reason(error: OSError | ValueError) -> str:

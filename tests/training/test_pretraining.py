@@ -64,7 +64,14 @@ def settings(**changes: Any) -> PretrainSettings:
 def train(images: ImageSource, out: Path, coreset: ImageSource | None = None, **changes: Any) -> Checkpoint:
     resume = changes.pop("resume", False)
     return pretrain(
-        SimCLR(), images, coreset, backbone="resnet10", settings=settings(**changes), out=out, resume=resume, quiet=True
+        SimCLR(),
+        images,
+        coreset,
+        backbone="test_resnet",
+        settings=settings(**changes),
+        out=out,
+        resume=resume,
+        quiet=True,
     )
 
 
@@ -100,7 +107,7 @@ def test_a_run_leaves_what_the_contract_says(folder: Folder, tmp_path: Path) -> 
 
 def test_the_backbone_opens_with_plain_timm(folder: Folder, tmp_path: Path) -> None:
     run = train(open_images(folder()), tmp_path / "run")
-    model = timm.create_model("resnet10", num_classes=0, checkpoint_path=str(run.weights))
+    model = timm.create_model("test_resnet", num_classes=0, checkpoint_path=str(run.weights))
     trained = model_of(run.path)
     assert all(torch.equal(value, trained[f"backbone.{name}"]) for name, value in model.state_dict().items())
     with safe_open(run.weights, "pt") as file:
@@ -161,7 +168,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(folder: Folder, tmp_path: Pat
     Killer.__module__ = SimCLR.__module__
     with pytest.raises(Stopped):
         pretrain(
-            Killer(), images, backbone="resnet10", settings=settings(), out=tmp_path / "cut", resume=True, quiet=True
+            Killer(), images, backbone="test_resnet", settings=settings(), out=tmp_path / "cut", resume=True, quiet=True
         )
     assert not Checkpoint.load(tmp_path / "cut").finished
     cut = train(images, tmp_path / "cut", resume=True)
@@ -231,7 +238,7 @@ def test_a_target_share_is_kept_in_every_batch(folder: Folder, tmp_path: Path) -
 
     Watch.__module__ = SimCLR.__module__
     chosen = settings(target_share=0.5, epochs=2)
-    pretrain(Watch(), images, coreset, backbone="resnet10", settings=chosen, out=tmp_path / "run", quiet=True)
+    pretrain(Watch(), images, coreset, backbone="test_resnet", settings=chosen, out=tmp_path / "run", quiet=True)
     assert seen == [4] * 4
 
 
@@ -266,6 +273,6 @@ from simcore.methods.simclr import SimCLR
 from simcore.training import PretrainSettings, pretrain
 settings = PretrainSettings(epochs=10, batch_size=8, image_size=16, num_workers=1, save_every=1, log_every=1,
                             tensorboard=False, device="cpu", cache_mb=0)
-pretrain(SimCLR(), open_images(sys.argv[1]), backbone="resnet10", settings=settings, out=Path(sys.argv[2]),
+pretrain(SimCLR(), open_images(sys.argv[1]), backbone="test_resnet", settings=settings, out=Path(sys.argv[2]),
          resume=True, quiet=True)
 """

@@ -17,6 +17,7 @@ _HOMES = {
     "Moment": "trainable",
     "Pretrainable": "trainable",
     "StepOutput": "trainable",
+    "ViewBatch": "trainable",
     "Trainable": "trainable",
     "fit": "loop",
     "make_fabric": "devices",

@@ -20,7 +20,7 @@ from simcore.training._losses import LossMeter, NotANumber, SettledStep
 from simcore.training._step import Stepper
 from simcore.training.checkpoint import has_state, load_state, save_state
 from simcore.training.devices import make_fabric
-from simcore.training.health import feature_health, warn_if_collapsed
+from simcore.training.health import CollapseWatch, feature_health
 from simcore.training.interrupts import StopRequest, raise_stopped, stop_requests
 from simcore.training.log import RunLog
 from simcore.training.settings import FREE_SETTINGS, FitSettings
@@ -94,7 +94,7 @@ class _Run:
         self.num_steps = self.settings.max_steps or self.settings.epochs * self.steps_per_epoch
         self.num_epochs = math.ceil(self.num_steps / self.steps_per_epoch)
         self.step = 0
-        self.meter = LossMeter(self.fabric)
+        self.meter, self.collapse = LossMeter(self.fabric), CollapseWatch()
         self.last_epoch_loss = math.nan
         self.last_output: StepOutput | None = None
 
@@ -213,7 +213,7 @@ class _Run:
         features = self.last_output.features if self.last_output is not None else None
         if features is not None and len(features) > 1:
             health = feature_health(features)
-            warn_if_collapsed(health, moment.epoch + 1)
+            self.collapse.look(health, moment.epoch + 1)
             values |= health
         return values
 

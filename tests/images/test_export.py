@@ -127,6 +127,25 @@ def test_integer_classes_keep_their_numbers_and_absent_classes_their_place(tmp_p
         assert open_images(tmp_path / format).classes == source.classes
 
 
+def test_rows_that_jump_about_in_tables_read_each_piece_once(tmp_path, monkeypatch):
+    from simcore.images.row_groups import ParquetReader
+
+    image = pa.array([{"bytes": encoded(n), "path": None} for n in range(40)])
+    for name in "ab":
+        table = pa.table({"image": image, "label": pa.array(range(40))})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=10)
+    source = open_images(tmp_path / "[ab].parquet")
+    rows = np.random.default_rng(0).permutation(80)
+    asked, read = [], ParquetReader.read
+    monkeypatch.setattr(
+        ParquetReader, "read", lambda self, place, limits: asked.append(place) or read(self, place, limits)
+    )
+    summary = export_images(source, selection_of(source, rows), out=tmp_path / "out", format="parquet", quiet=True)
+    assert [(place.unit, place.first) for place in asked] == [(u, n) for u in range(2) for n in range(40)]
+    assert content(open_images(summary.source)) == content(source.take(rows))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".export.json", "data-00000-of-00001.parquet"]
+
+
 def test_the_folder_names_fit_class_rank_and_content(pool, tmp_path):
     rows = [pool.table["id"].to_pylist().index(f"{name}.v1.jpg") for name in ("dog/pic 7", "F-16 A/pic 2", "dog/pic 4")]
     selection = selection_of(pool, rows)

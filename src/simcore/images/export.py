@@ -16,6 +16,7 @@ from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images.decode import decode
 from simcore.images.export_files import FolderWriter, Item, ShardWriter, TableWriter, Writer
 from simcore.images.faults import ImageFault
+from simcore.images.spool import read_in_order
 from simcore.images.whole_folder import whole_folder
 from simcore.progress import Progress
 from simcore.settings import suggest
@@ -94,7 +95,7 @@ def export_images(
     faults: list[tuple[str, str]] = []
     with whole_folder(place) as folder:
         with contextlib.closing(_writer(format, folder, chosen, shard_bytes)) as writer:
-            for item in _told(_items(chosen, selection, faults), len(chosen), quiet):
+            for item in _told(_items(chosen, selection, faults, folder), len(chosen), quiet):
                 writer.put(item)
             writer.finish()
         if not writer.num_images:
@@ -129,10 +130,12 @@ def _first(faults: list[tuple[str, str]]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in faults[:3]) + ("; …" if len(faults) > 3 else "")
 
 
-def _items(images: ImageSource, selection: Selection | None, faults: list[tuple[str, str]]) -> Iterator[Item]:
+def _items(
+    images: ImageSource, selection: Selection | None, faults: list[tuple[str, str]], scratch: Path
+) -> Iterator[Item]:
     """Read the images in order; those that are no images are noted in ``faults``."""
     ids, uris, labels = (images.table[name] for name in ("id", "uri", "label"))
-    for row, data in images.scan():
+    for row, data in read_in_order(images, scratch):
         try:
             if isinstance(data, ImageFault):
                 raise data

@@ -221,7 +221,8 @@ def test_a_head_names_the_classes_of_new_images(angles, encoder, tmp_path):
     for i, colour in enumerate(COLOURS):
         put(tmp_path / "new" / f"{i}.png", colour, size=(50, 40))
     (tmp_path / "new" / "9.png").write_bytes(b"no image")
-    head, model = load_predictor(tmp_path / "probe", encoder="timm:resnet10@random", image_size=32, device="cpu")
+    head, model = load_predictor(tmp_path / "probe", device="cpu")
+    assert model.image_size == 32
     with pytest.warns(SimcoreWarning):
         table = predict(head, Embedder(model, num_workers=0, quiet=True), open_images(tmp_path / "new"))
     assert table["id"].to_pylist() == ["0.png", "1.png", "2.png", "3.png"]

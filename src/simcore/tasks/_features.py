@@ -67,7 +67,7 @@ class FeatureSets:
     Attributes:
         train, test: labelled rows in the numbers of ``classes``.
         classes: class names.
-        encoder: ``spec`` and ``fingerprint`` of the encoder, where they are known.
+        encoder: spec, fingerprint, backbone and image_size of the encoder, where they are known.
         details: counts and names of what was left out, for the report.
         parents: fingerprints of the encoder and of both sets.
         images: the images of the train rows, in their order; None where the set was a store.
@@ -76,7 +76,7 @@ class FeatureSets:
     train: LabelledFeatures
     test: LabelledFeatures
     classes: tuple[str, ...]
-    encoder: Mapping[str, str]
+    encoder: Mapping[str, Any]
     details: Mapping[str, Any]
     parents: Mapping[str, str]
     images: ImageSource | None = None
@@ -205,12 +205,33 @@ def _encoder_of_store(rows: Embeddings) -> str:
     return str(rows.info.get("encoder_fingerprint", ""))
 
 
-def _encoder(embedder: Embedder | None, rows: Embeddings) -> dict[str, str]:
+def _encoder(embedder: Embedder | None, rows: Embeddings) -> dict[str, Any]:
+    """Say how the encoder can be opened again; empty where features came from plain arrays."""
     if embedder is not None:
-        return {"spec": str(embedder.encoder.spec), "fingerprint": embedder.encoder.fingerprint}
+        return described(embedder.encoder)
     if not _encoder_of_store(rows):
         return {}
-    return {"spec": str(rows.info.get("encoder", "")), "fingerprint": _encoder_of_store(rows)}
+    return {
+        "spec": _lasting(str(rows.info.get("encoder", ""))),
+        "fingerprint": _encoder_of_store(rows),
+        "backbone": rows.info.get("backbone"),
+        "image_size": rows.info.get("transform", {}).get("image_size"),
+    }
+
+
+def described(encoder: Encoder) -> dict[str, Any]:
+    """Say how an encoder can be opened again, and what it must then be."""
+    return {
+        "spec": _lasting(encoder.spec),
+        "fingerprint": encoder.fingerprint,
+        "backbone": encoder.backbone_name,
+        "image_size": encoder.image_size,
+    }
+
+
+def _lasting(spec: str) -> str:
+    """Make a path absolute, so that it holds from another folder too."""
+    return str(Path(spec).resolve()) if Path(spec).exists() else spec
 
 
 def _parents(embedder: Embedder | None, train: Embeddings, test: Embeddings) -> dict[str, str]:

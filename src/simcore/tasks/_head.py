@@ -29,14 +29,14 @@ class Head:
         weight: float32 [num_classes, dim].
         bias: float32 [num_classes].
         classes: name of each row of ``weight``.
-        encoder: ``spec`` and ``fingerprint`` of the encoder (empty where features came from plain arrays).
+        encoder: spec, fingerprint, backbone and image_size of its encoder; empty where features were plain arrays.
         unit_rows: whether feature rows are scaled to length 1 first.
     """
 
     weight: Tensor
     bias: Tensor
     classes: tuple[str, ...]
-    encoder: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    encoder: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     unit_rows: bool = False
 
     @property

@@ -36,7 +36,7 @@ def load_predictor(
     Args:
         place: folder that ``simcore evaluate`` left, or its ``head.safetensors``.
         encoder: where the encoder lies now, if not where it did then.
-        options: those of :func:`simcore.embedding.load_encoder`.
+        options: those of :func:`simcore.embedding.load_encoder`; image size and backbone are the head's if not given.
 
     Raises ``SimcoreError`` where the encoder is another than the head's: its answers would mean nothing.
     """
@@ -49,7 +49,8 @@ def load_predictor(
         spec = folder if folder.is_dir() else folder.parent
     from simcore.embedding import load_encoder
 
-    model = load_encoder(spec, **options)
+    known = {name: head.encoder[name] for name in ("image_size", "backbone") if head.encoder.get(name)}
+    model = load_encoder(spec, **known | {name: value for name, value in options.items() if value is not None})
     _check_encoder(head, model.fingerprint, str(spec))
     return head, model
 

@@ -23,6 +23,7 @@ from simcore.images import ImageSource
 from simcore.registry import name_of
 from simcore.settings import as_dict, setting
 from simcore.tasks._classes import match_classes
+from simcore.tasks._features import described
 from simcore.tasks._head import FILE_NAME, Head
 from simcore.tasks._labels import Labels, Rows, held_out_split, label_budget, plain_label_budget
 from simcore.tasks._metrics import Answers, accuracies, describe
@@ -243,14 +244,14 @@ class _Tuning:
             weight=network.head.weight.detach().cpu(),
             bias=network.head.bias.detach().cpu(),
             classes=self.classes,
-            encoder={"spec": BESIDE, "fingerprint": tuned.fingerprint},
+            encoder={**described(tuned), "spec": BESIDE},
         )
         if out is not None:
-            described = {"backbone": tuned.backbone_name, **tuned.describe_inputs()}
+            inputs = {"backbone": tuned.backbone_name, **tuned.describe_inputs()}
             made = {"method": name_of(self.task), "method_settings": as_dict(self.task), "parents": dict(self.parents)}
-            run = Checkpoint(path=out, config={**described, **made})
+            run = Checkpoint(path=out, config={**inputs, **made})
             run.save()
-            export_weights(network.backbone, run.weights, described)
+            export_weights(network.backbone, run.weights, inputs)
             head.save(out / FILE_NAME)
         return head
 

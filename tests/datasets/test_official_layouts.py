@@ -192,6 +192,21 @@ def test_copied_masks_stand_beside_the_copied_images(tmp_path):
     assert (tmp_path / "out" / row["mask"]).is_file()
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_copies_from_archives_keep_no_second_copy(links, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    layouts.pets(tmp_path / "raw")
+    layouts.pack(LAYOUTS["pets"], tmp_path / "raw", tmp_path / "download")
+    prepared("pets", tmp_path / "download", tmp_path / "out", copy=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "test", "masks", "lists", "dataset.json"}
+    assert len(open_images(tmp_path / "out", split="all")) == 3
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "out").rglob("*") if path.is_file())
+
+
 def test_another_fold_of_the_textures(tmp_path):
     layouts.dtd(tmp_path / "raw")
     dataset = find("datasets", "dtd")(fold=2)

@@ -145,10 +145,16 @@ class Copies:
             target = folder / (f"{parent}_{name}" if number == 1 else f"{parent}_{number}_{name}")
             number += 1
         try:
-            if source.startswith(self._unpacked):
-                target.hardlink_to(source)
-            else:
+            if not (source.startswith(self._unpacked) and _linked(source, target)):
                 shutil.copyfile(source, target)
         except OSError as error:
             raise SimcoreError(f"{escape(source)}: cannot be copied ({error.strerror})") from error
         return str(target)
+
+
+def _linked(source: str, target: Path) -> bool:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        return False
+    return True

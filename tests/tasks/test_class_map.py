@@ -36,6 +36,13 @@ def test_empty_classes_take_no_number():
         found.warn()
 
 
+def test_classes_of_one_name_are_one_class():
+    with pytest.warns(SimcoreWarning, match="3 train classes have 2 names"):
+        found = match_classes(rows(0, 1, 2), ["crane", "owl", "crane"], rows(0, 1), ["crane", "owl"])
+    assert found.classes == ("crane", "owl")
+    assert found.train.tolist() == [0, 1, 0]
+
+
 def test_test_classes_unknown_to_train_are_left_out_and_counted():
     found = match_classes(rows(0, 1), ["a", "b"], rows(0, 1, 1, 2, -1), ["b", "x", "y"])
     assert found.test.tolist() == [1, -1, -1, -1, -1]

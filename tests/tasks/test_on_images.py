@@ -214,6 +214,14 @@ def test_fine_tuning_refuses_stores_and_foreign_networks(striped, encoder):
         FineTune(**QUICK).run(None, train, test, quiet=True)
 
 
+def test_a_pretrained_run_is_not_overwritten(striped, encoder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("method: simclr\nbackbone: resnet10\n")
+    with pytest.raises(SimcoreError, match="holds another RUN"):
+        FineTune(**FINE).run(encoder, *striped, out=tmp_path / "run", quiet=True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
 def test_a_head_names_the_classes_of_new_images(angles, encoder, tmp_path):
     with pytest.warns(SimcoreWarning, match="135"):
         train = open_images(angles, split="train")

@@ -91,7 +91,9 @@ def match_classes(
     """
     train_names, test_names = _named(train, train_classes), _named(test, test_classes)
     used = np.unique(train[train >= 0])
-    classes = tuple(train_names[label] for label in used.tolist())
+    classes = tuple(dict.fromkeys(train_names[label] for label in used.tolist()))
+    if len(classes) < len(used):
+        _tell(f"{len(used)} train classes have {len(classes)} names; those of one name are taken as one class")
     known = frozenset(classes)
     unknown = _count_unknown(test, test_names, known)
     mapped = relabelled(test, test_names, classes)

@@ -174,7 +174,16 @@ def labelled_views(
         world_size=fabric.world_size,
         rank=fabric.global_rank,
     )
-    return LabelledViews(labels, images, kept or decoder, plan, views, fabric, num_workers=workers)
+    return LabelledViews(
+        labels,
+        images,
+        kept or decoder,
+        plan,
+        views,
+        fabric,
+        num_workers=workers,
+        channels_last=fabric.device.type == "cuda",
+    )
 
 
 def answers_on_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,16 +39,17 @@ class Task(ABC):
         train: ImageSource | Embeddings,
         test: ImageSource | Embeddings,
         *,
-        out: Path | None = None,
+        out: str | os.PathLike[str] | None = None,
         quiet: bool = False,
     ) -> Report:
         """Learn from ``train``, measure on ``test``; leave ``metrics.json`` (and what was trained) in ``out``.
 
         ``encoder`` may be None where both sets are stores and the task trains no backbone.
         """
-        report = self.evaluate(encoder, train, test, out=out, quiet=quiet)
-        if out is not None:
-            report.save(out / "metrics.json")
+        place = None if out is None else Path(out)
+        report = self.evaluate(encoder, train, test, out=place, quiet=quiet)
+        if place is not None:
+            report.save(place / "metrics.json")
         return report
 
     @abstractmethod

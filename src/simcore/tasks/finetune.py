@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 
 from simcore.artifacts import Checkpoint, Embeddings, Report
 from simcore.artifacts.files import fingerprint
 from simcore.backbones import export_weights
 from simcore.embedding import Encoder
-from simcore.errors import SimcoreWarning, UsageError
+from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource
 from simcore.registry import name_of
 from simcore.settings import as_dict, setting
@@ -111,6 +112,7 @@ class FineTune(Task):
             raise UsageError("finetune trains on images: give an encoder and sources of images, not stores")
         if ":" in encoder.backbone_name:
             raise UsageError(f"finetune takes backbones that timm can build again, not {encoder.backbone_name}")
+        _refuse_other_run(out)
         matched = match_classes(train.labels, train.classes, test.labels, test.classes, empty=train.notes.empty_classes)
         matched.warn(told=train.notes.empty_classes)
         rows = self.labelled_rows(matched.train)
@@ -179,6 +181,8 @@ class _Tuning:
         )
         settings = self.task.fit_settings()
         fabric = make_fabric(settings.device, settings.precision)
+        if fabric.device.type == "cuda":
+            model.to(memory_format=torch.channels_last)  # quicker there
         on_epoch = None if watched is None else functools.partial(self._measure, model, watched)
         with contextlib.closing(self._batches(kept, fabric)) as batches:
             fit(
@@ -254,6 +258,14 @@ class _Tuning:
             export_weights(network.backbone, run.weights, inputs)
             head.save(out / FILE_NAME)
         return head
+
+
+def _refuse_other_run(out: Path | None) -> None:
+    """Keep a pretrained RUN from being overwritten with its tuned self."""
+    if out is None or not (out / "config.yaml").exists():
+        return
+    if Checkpoint.load(out).config.get("method") != name_of(FineTune):
+        raise SimcoreError(f"{out}: holds another RUN; choose another folder for the tuned one")
 
 
 def _label_counts(labels: Labels, classes: tuple[str, ...]) -> dict[str, Any]:

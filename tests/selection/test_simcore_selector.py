@@ -15,7 +15,7 @@ def dense(target, pool, num_clusters):
     """All similarities to the valid pool rows, by the definition, and which rows those are."""
     features = Features(Embeddings.from_array(pool))
     rows = np.flatnonzero(features.valid)
-    centroids = kmeans(target, num_clusters).centroids.astype(np.float64)
+    centroids = kmeans(target, num_clusters).centroids
     return np.stack([features.cosines(rows, centroid) for centroid in centroids]), rows
 
 

@@ -23,6 +23,7 @@ TILE_NUMBERS = 1 << 21  # feature numbers in a tile: 8 MB in fp32, near the size
 _TORCH_PAYS_FROM = 1 << 24  # numbers; below, importing torch takes longer than it saves
 _ROWS_AT_ONCE = 256  # in fp64 work
 _TORCH_THREADS_FROM = 32_000  # numbers that torch copies without starting threads
+_RESIDENT_BYTES = 1 << 31  # of a memory map; the pages of a larger one are let go once they have been read
 _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic neither overflows nor underflows
 
 
@@ -49,6 +50,7 @@ class Features:
         self._stored = embeddings.features
         self.num_rows, self.dim = self._stored.shape
         self._fast_half = self._stored.dtype == np.float16 and self.num_rows * self.dim >= _TORCH_PAYS_FROM
+        self._lets_go = self.num_rows * self.dim * self._stored.dtype.itemsize > _RESIDENT_BYTES
         if self._fast_half:
             _let_torch_read_maps()
         self._norms: Float32 = np.full(self.num_rows, -1.0, np.float32)  # -1: not looked at; 0: invalid
@@ -73,15 +75,27 @@ class Features:
         rows = np.empty((stop - start, self.dim), np.float32)
         for first, block in self._stored.blocks(stop - start, start, stop):
             self._to_float32(block, rows[first - start : first - start + len(block)])
-            _release(block)
+            if self._lets_go:
+                _release(block)
+        tile = self._directed(start, rows, np.arange(start, stop))
+        self._norms[start:stop] = np.where(tile.valid, tile.norms, 0.0)
+        return tile
+
+    def some(self, indices: Rows) -> Tile:
+        """Read rows from anywhere, in the order of ``indices``."""
+        rows = np.empty((len(indices), self.dim), np.float32)
+        self._to_float32(self._stored.take(indices), rows)
+        return self._directed(int(indices[0]), rows, indices)
+
+    def _directed(self, start: int, rows: Float32, indices: Rows) -> Tile:
+        """Find norms; rows whose squares leave fp32's range are looked at in fp64."""
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.einsum("ij,ij->i", rows, rows)
         norms = np.sqrt(squares)
         doubtful = np.flatnonzero(~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1])))
         if len(doubtful):
-            rows[doubtful], norms[doubtful] = self._settle(start + doubtful)
+            rows[doubtful], norms[doubtful] = self._settle(indices[doubtful])
         valid = norms > 0
-        self._norms[start:stop] = norms
         norms[~valid] = 1.0
         return Tile(start, rows, norms, valid)
 
@@ -118,16 +132,16 @@ class Features:
         """How many rows have a direction."""
         return int(np.count_nonzero(self.valid))
 
-    def cosines(self, indices: Rows, unit: Float64) -> Float32:
-        """Give the cosine of valid rows to a unit vector [dim]: fp64 in a fixed order, then rounded to fp32.
+    def cosines(self, indices: Rows, unit: Float32) -> Float32:
+        """Give the cosine of valid rows to a unit vector [dim], summed in fp32 in one fixed order.
 
-        Equal stored rows give equal bits, whatever else is asked for with them.
+        A row's bits depend on that row and the vector alone, not on what else is asked for with it.
         """
         cosines = np.empty(len(indices), np.float32)
         for start in range(0, len(indices), _ROWS_AT_ONCE):
-            rows = self._take64(indices[start : start + _ROWS_AT_ONCE])
-            norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-            cosines[start : start + _ROWS_AT_ONCE] = np.einsum("ij,j->i", rows, unit) / norms
+            tile = self.some(indices[start : start + _ROWS_AT_ONCE])
+            products = np.einsum("ij,j->i", tile.rows, unit) / tile.norms
+            cosines[start : start + _ROWS_AT_ONCE] = np.clip(products, -1.0, 1.0)
         return cosines
 
     def _take64(self, indices: Rows) -> Float64:
@@ -149,7 +163,8 @@ class Features:
         rows = np.empty((stop - start, self.dim))
         for first, block in self._stored.blocks(stop - start, start, stop):
             rows[first - start : first - start + len(block)] = self._as_float64(block)
-            _release(block)
+            if self._lets_go:
+                _release(block)
         units, norms = _unit64(rows)
         self._norms[start:stop] = norms > 0
         return units, norms > 0

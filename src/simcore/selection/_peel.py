@@ -123,7 +123,7 @@ class _Rounds(NamedTuple):
     """Some whole rounds: ``rows`` and ``values`` [num_rounds, num_clusters]; ``objective`` [num_rounds]."""
 
     rows: Rows
-    values: npt.NDArray[np.floating[Any]]
+    values: npt.NDArray[np.float64]
     objective: npt.NDArray[np.float64]
 
 
@@ -141,14 +141,14 @@ def peel_scores(
     ``budget`` must not be above the number of rows that are not ``barred`` [num_pool]; ``ending`` is the stop
     reason where the rule does not stop it.
     """
-    num_clusters = scores.shape[0]
+    num_clusters, num_pool = scores.shape
     rule = _StopRule(stop_ratio, patience)
     parts: list[Picks] = []
     num_rounds = num_chosen = 0
     queues = Queues(scores, budget, barred) if budget else None
     while queues and num_chosen < budget and not rule.fired:
         rounds = rule.cut(_play(queues, -(-(budget - num_chosen) // num_clusters)))
-        parts.append(_picks(rounds, num_rounds))
+        parts.append(_picks(rounds, num_rounds, num_pool))
         num_rounds += len(rounds.rows)
         num_chosen += len(parts[-1].indices)
     return _selection(_join(parts), rule, budget, ending)
@@ -164,7 +164,7 @@ def _play(queues: Queues, num_rounds: int) -> _Rounds:
         values.append(similarity)
     stacked = np.stack(values)
     # Term by term in centroid order, each divided first, as the published code sums it.
-    objective = np.cumsum(stacked.astype(np.float64) / stacked.shape[1], axis=1)[:, -1]
+    objective = np.cumsum(stacked / stacked.shape[1], axis=1)[:, -1]
     return _Rounds(np.stack(rows), stacked, objective)
 
 
@@ -198,15 +198,19 @@ class Picks(NamedTuple):
     similarities: npt.NDArray[np.floating[Any]]
 
 
-def _picks(rounds: _Rounds, num_before: int) -> Picks:
+def _picks(rounds: _Rounds, num_before: int, num_pool: int) -> Picks:
     """Order the picks of some rounds, each row once with the centroid that it is most similar to."""
-    num_rounds, num_clusters = rounds.rows.shape
-    return ordered_picks(
-        rounds.rows.reshape(-1),
-        np.repeat(np.arange(num_rounds) + num_before + 1, num_clusters),
-        np.tile(np.arange(num_clusters), num_rounds),
-        rounds.values.reshape(-1),
-    )
+    order = np.argsort(-rounds.values, axis=1)
+    ranked = np.take_along_axis(rounds.values, order, axis=1)
+    for tied in np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1)):
+        order[tied] = np.lexsort((rounds.rows[tied], -rounds.values[tied]))  # stable: then in centroid order
+    rows = np.take_along_axis(rounds.rows, order, axis=1).reshape(-1)
+    place = np.arange(len(rows))
+    first = np.empty(num_pool, np.int64)
+    first[rows[::-1]] = place[::-1]  # of equal rows the last written stays, which is the first here
+    kept = np.flatnonzero(first[rows] == place)
+    numbers = (kept // rounds.rows.shape[1] + num_before + 1).astype(np.int32)
+    return Picks(rows[kept], numbers, order.reshape(-1)[kept].astype(np.int32), ranked.reshape(-1)[kept])
 
 
 def ordered_picks(rows: Rows, numbers: Rows, clusters: Rows, values: npt.NDArray[np.floating[Any]]) -> Picks:

@@ -16,6 +16,8 @@ from simcore.selection._threads import threaded
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
+_LOOK_AHEAD = 16
+_AHEAD = np.arange(_LOOK_AHEAD)
 _SAMPLE = 16_384  # entries read to guess where a row's top begins
 
 
@@ -30,7 +32,12 @@ class Ranked(NamedTuple):
 
 
 class Scores(Protocol):
-    """Similarities [num_clusters, num_pool] that may never exist as a matrix."""
+    """Similarities [num_clusters, num_pool] that may never exist as a matrix.
+
+    ``top_up`` is the share of a queue left below which it is ranked again when another one runs dry.
+    """
+
+    top_up: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,6 +58,8 @@ class Scores(Protocol):
 
 class MatrixScores:
     """Scores given as a finite matrix."""
+
+    top_up = 0.0  # every ranking reads a whole row of the matrix
 
     def __init__(self, similarity: npt.NDArray[np.floating[Any]]) -> None:
         self._matrix = similarity
@@ -135,28 +144,33 @@ class Queues:
         self._rank(np.arange(num_clusters))
 
     def _make_room(self, depth: int) -> None:
-        """Lay out empty queues of at most ``depth`` rows; each ends with the mark."""
-        num_clusters = len(self._depths)
-        self._starts = np.arange(num_clusters) * (depth + 1)
-        self._rows = np.full((num_clusters, depth + 1), self._num_pool, np.int64)
-        self._values = np.zeros((num_clusters, depth + 1), np.float64)
+        """Lay out empty queues of at most ``depth`` rows; each ends with marks, as many as are looked at in one go."""
+        num_clusters, width = len(self._depths), depth + _LOOK_AHEAD
+        self._starts = np.arange(num_clusters) * width
+        self._ends = self._starts.copy()
+        self._rows = np.full((num_clusters, width), self._num_pool, np.int64)
+        self._values = np.zeros((num_clusters, width), np.float64)
+        self._queued, self._similarity = self._rows.reshape(-1), self._values.reshape(-1)
 
     def _rank(self, clusters: Rows) -> None:
         """Rank again the rows not taken for some clusters."""
         ranked = self._scores.best(clusters, int(self._depths[clusters].max()), self.taken)
         depth = ranked.indices.shape[1]
-        if depth >= self._rows.shape[1]:
+        if depth + _LOOK_AHEAD > self._rows.shape[1]:
             self._widen(depth)
+        known = ranked.indices >= 0
         self._rows[clusters] = self._num_pool
-        self._rows[clusters, :depth] = np.where(ranked.indices < 0, self._num_pool, ranked.indices)
+        self._rows[clusters, :depth] = np.where(known, ranked.indices, self._num_pool)
         self._values[clusters, :depth] = ranked.values
         self._heads[clusters] = self._starts[clusters]
+        self._ends[clusters] = self._starts[clusters] + known.sum(axis=1)
 
     def _widen(self, depth: int) -> None:
-        rows, values, places = self._rows, self._values, self._heads - self._starts
+        rows, values = self._rows, self._values
+        heads, ends = self._heads - self._starts, self._ends - self._starts
         self._make_room(depth)
         self._rows[:, : rows.shape[1]], self._values[:, : rows.shape[1]] = rows, values
-        self._heads = self._starts + places
+        self._heads, self._ends = self._starts + heads, self._starts + ends
 
     @property
     def taken(self) -> Mask:
@@ -166,21 +180,32 @@ class Queues:
     def heads(self) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Give each centroid's best row not taken, and its similarity; at least one row must be free."""
         rows = self._skip()
-        while rows.max() == self._num_pool:
-            dry = np.flatnonzero(rows == self._num_pool)
-            self._depths[dry] = self._scores.next_depth(self._depths[dry])
-            self._rank(dry)
+        while rows[rows.argmax()] == self._num_pool:
+            self._refill(rows == self._num_pool)
             rows = self._skip()
-        return rows, self._values.reshape(-1)[self._heads]
+        return rows, self._similarity.take(self._heads)
 
     def take(self, rows: Rows) -> None:
         """Mark rows as taken for all centroids."""
         self._flags[rows] = True
 
     def _skip(self) -> Rows:
-        queued = self._rows.reshape(-1)
-        rows = queued[self._heads]
-        while (passed := self._flags[rows]).any():
-            self._heads += passed
-            rows = queued[self._heads]
+        """Move heads past taken rows, looking some rows ahead at once."""
+        rows = self._queued.take(self._heads)
+        passed = np.flatnonzero(self._flags.take(rows))
+        while len(passed):
+            ahead = self._queued[self._heads[passed, None] + _AHEAD]
+            free = ~self._flags.take(ahead)
+            steps = free.argmax(axis=1)
+            found = free[np.arange(len(passed)), steps]
+            self._heads[passed] += np.where(found, steps, _LOOK_AHEAD)
+            rows[passed] = ahead[np.arange(len(passed)), steps]
+            passed = passed[~found]
         return rows
+
+    def _refill(self, dry: Mask) -> None:
+        """Rank again the dry queues, and those so near it that they had better be ranked along with them."""
+        left = (self._ends - self._heads) / self._depths
+        low = np.flatnonzero(dry | (left < self._scores.top_up))
+        self._depths[low] = self._scores.next_depth(self._depths[low])
+        self._rank(low)

@@ -1,17 +1,17 @@
 """Blocked similarity: the pool rows nearest to each centroid, exactly, without a matrix of all pairs.
 
-Two precisions share the work. One pass over the tiles of the pool computes every similarity in fp32 and keeps, for
-each centroid, the best few as candidates. What is compared and reported is the similarity of a candidate in fp64,
-summed in one fixed order and rounded to fp32, so it depends on the two vectors alone: not on tiles, threads or
-device. An error bound on the fast product says how far down the candidates' exact order is known to be that of the
-whole pool; below that point candidates are looked up again, and where they end, another pass is made.
+One pass over the tiles of the pool computes every similarity with matrix products, whose last bits depend on tiles,
+threads and device, and keeps for each centroid the best few as candidates. What is compared and reported is a
+candidate's settled similarity: an fp32 sum in one fixed order, which depends on the two vectors alone. A bound on the
+difference of the two says how far down the candidates' settled order is known to be that of the whole pool. More
+candidates are settled as the queues are read, and where they end, another pass is made.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from simcore.selection._features import Features, Float32, Float64, Mask, Rows
+from simcore.selection._features import Features, Float32, Mask, Rows
 from simcore.selection._queues import Ranked
 from simcore.selection._threads import single_blas_thread, threaded
 
@@ -24,11 +24,13 @@ _LOWEST = np.finfo(np.float32).min
 class FeatureScores:
     """Similarities of unit centroids [num_clusters, dim] to the rows of a pool, ranked as they are asked for."""
 
+    top_up = 0.3  # ranking many at once keeps all threads busy, and what has been settled stays so
+
     def __init__(self, centroids: Float32, pool: Features, budget: int) -> None:
         """Plan for a ``budget`` of rows in all."""
         self._centroids, self._pool = np.ascontiguousarray(centroids), pool
-        self._centroids64 = self._centroids.astype(np.float64)
-        self._error = (pool.dim + 16) * 2.0**-24  # of an fp32 sum of dim products of unit vectors, in any order
+        # Bound on an fp32 sum of dim products of unit vectors in any order, for the fast sum and for the settled one.
+        self._error = 2 * (pool.dim + 16) * 2.0**-24
         self._depth = 4 * -(-budget // len(centroids)) + 256
         self._held: dict[int, _Candidates] = {}
 
@@ -43,8 +45,8 @@ class FeatureScores:
             self._collect(group, self._depth, None)
 
     def first_depth(self, budget: int) -> int:
-        """Settle a quarter of what is surely read: what others take meanwhile need not be settled."""
-        return min(self.shape[1], -(-budget // self.shape[0]) // 4 + 16)
+        """Settle an eighth of what is surely read: what others take meanwhile need not be settled."""
+        return min(self.shape[1], -(-budget // self.shape[0]) // 8 + 16)
 
     def next_depth(self, depths: Rows) -> Rows:
         """Go on in like steps: what was settled before and is still free costs nothing."""
@@ -74,25 +76,24 @@ class FeatureScores:
         return bool(self._held.pop(cluster).floor > _LOWEST)
 
     def _rank(self, cluster: int, depth: int, taken: Mask | None) -> tuple[Rows, Float32]:
-        """Order the best of a cluster's candidates exactly, as far down as their order is certain."""
+        """Order the best of a cluster's candidates by settled similarity, as far down as it is that of the whole pool."""
         held = self._held[cluster]
-        free = np.arange(len(held.indices)) if taken is None else np.flatnonzero(~taken[held.indices])
-        count = min(depth + 16, len(free))
+        free = held.first_free(depth + 16, taken)
         while True:
-            best = free[:count]
-            self._settle(held, best, self._centroids64[cluster])
-            below = held.values[free[count]] if count < len(free) else held.floor
-            best = best[np.lexsort((held.indices[best], -held.exact[best]))]
+            best, rest = free
+            self._settle(held, best, self._centroids[cluster])
+            below = held.values[rest] if rest < len(held.values) else held.floor
+            best = best[np.lexsort((held.indices[best], -held.settled[best]))]
             if below > _LOWEST:
-                best = best[held.exact[best] > below + self._error]
-            if len(best) or count == len(free):
-                return held.indices[best[:depth]], held.exact[best[:depth]]
-            count = min(4 * count, len(free))
+                best = best[held.settled[best] > below + self._error]
+            if len(best) or rest == len(held.values):
+                return held.indices[best[:depth]], held.settled[best[:depth]]
+            free = held.first_free(4 * len(free[0]), taken)
 
-    def _settle(self, held: _Candidates, places: Rows, centroid: Float64) -> None:
-        """Compute the exact similarity of candidates for which it is not known yet."""
-        places = np.sort(places[np.isnan(held.exact[places])])
-        held.exact[places] = self._pool.cosines(held.indices[places], centroid)
+    def _settle(self, held: _Candidates, places: Rows, centroid: Float32) -> None:
+        """Settle the similarity of candidates for which it is not known yet."""
+        places = np.sort(places[np.isnan(held.settled[places])])
+        held.settled[places] = self._pool.cosines(held.indices[places], centroid)
 
     def _collect(self, clusters: list[int], depth: int, taken: Mask | None) -> None:
         """Read the pool once and hold the candidates of ``clusters`` among the rows not ``taken``."""
@@ -126,20 +127,37 @@ class FeatureScores:
         size = max(rank, _PRODUCT_NUMBERS // 4 // max(len(centroids), self._pool.dim))
         best = RunningTop(len(centroids), rank, size, np.full(len(centroids), _LOWEST, np.float32))
         for first in range(0, len(sampled), size):
-            best.add(*best.above(centroids @ self._pool.unit(sampled[first : first + size]).T, first))
+            tile = self._pool.some(sampled[first : first + size])
+            best.add(*best.above(centroids @ tile.rows.T / tile.norms, first))
         return best.cuts_at_depth()
 
 
 class _Candidates:
     """Rows of one cluster by fast similarity descending; every other row lies at ``floor`` or below.
 
-    ``exact`` is the similarity that counts, NaN until it has been looked at.
+    ``settled`` is the similarity that counts, NaN until it has been looked at.
     """
 
     def __init__(self, indices: Rows, values: Float32, floor: float) -> None:
-        order = np.argsort(-values, kind="stable")
+        order = np.argsort(-values)
         self.indices, self.values, self.floor = indices[order], values[order], floor
-        self.exact = np.full(len(order), np.nan, np.float32)
+        self.settled = np.full(len(order), np.nan, np.float32)
+        self._passed = 0  # all before this place are taken
+
+    def first_free(self, count: int, taken: Mask | None) -> tuple[Rows, int]:
+        """Give the places of the first ``count`` rows not taken, fewer where there are no more, and where to go on."""
+        if taken is None:
+            count = min(count, len(self.indices))
+            return np.arange(count), count
+        window = 2 * count
+        while True:
+            stop = min(self._passed + window, len(self.indices))
+            free = np.flatnonzero(~taken[self.indices[self._passed : stop]]) + self._passed
+            if len(free) >= count or stop == len(self.indices):
+                break
+            window *= 4
+        self._passed = int(free[0]) if len(free) else stop
+        return (free[:count], int(free[count - 1]) + 1) if len(free) >= count else (free, stop)
 
 
 class RunningTop:

@@ -46,6 +46,8 @@ class PartedArray:
         wanted = np.asarray(indices, np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"rows run from 0 to {len(self) - 1}")
+        if len(self.parts) == 1:
+            return self.parts[0].take(wanted, axis=0)
         taken = np.empty((len(wanted), self.shape[1]), self.dtype)
         owner = np.searchsorted(self._starts, wanted, side="right") - 1
         for number in np.unique(owner):

@@ -214,6 +214,19 @@ def test_wide_modes_use_a_conventional_full_scale(make, full, dtype):
     assert np.abs(found - share * 255).max() <= 0.51
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "I;16", "CMYK", "F"])
+def test_large_pictures_are_converted_in_strips(make, monkeypatch, mode):
+    image = Image.fromarray(make.pixels(2, width=61, height=97, channels=4 if mode in ("RGBA", "CMYK") else 3))
+    if mode in ("LA", "I;16", "F"):
+        image = image.convert("L").convert(mode)
+    elif image.mode != mode:
+        image = image.convert(mode)
+    data = make.encode(image, "TIFF")
+    whole = decode(data).pixels
+    monkeypatch.setattr("simcore.images.pixels.STRIP_PIXELS", 500)
+    assert np.array_equal(decode(data).pixels, whole)
+
+
 def test_values_outside_the_scale_are_clipped(make):
     floats = np.array([[-5.0, np.nan], [0.5, np.inf]], np.float32)
     assert decode(make.encode(Image.fromarray(floats), "TIFF")).pixels[0, 0].tolist() == [0, 0, 0]

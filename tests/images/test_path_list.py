@@ -22,6 +22,7 @@ from simcore.images.path_list import Entry, parse_csv, parse_lines
         ("my photo 1.jpg 7\n", [Entry("my photo 1.jpg", "7")]),
         ("a.jpg, 7\n", [Entry("a.jpg", "7")]),
         ("noextension\n", [Entry("noextension")]),
+        ('"a b.jpg"\n', [Entry("a b.jpg")]),
         ("http://x/y.jpg\n", [Entry("http://x/y.jpg")]),
     ],
 )
@@ -40,6 +41,11 @@ def test_lines(text, entries):
         ('label,file_name\n1,"with, comma.jpg"\n2,b.jpg\n', [Entry("with, comma.jpg", "1"), Entry("b.jpg", "2")]),
         ("image,label\na.jpg,\n\n,,\nb.jpg,1\n", [Entry("a.jpg"), Entry("b.jpg", "1")]),
         ("filepath,label,split\na.jpg,1,train\n", [Entry("a.jpg", "1", "train")]),
+        ("3,a.jpg\n4,b.jpg\n", [Entry("a.jpg", "3"), Entry("b.jpg", "4")]),
+        ("Image Path,Class Name\na.jpg,x\n", [Entry("a.jpg", "x")]),
+        ("Kaggle Thing,label\na.jpg,x\nb.jpg,y\n", [Entry("a.jpg", "x"), Entry("b.jpg", "y")]),
+        ("x1,x2\n", [Entry("x1", "x2")]),
+        ("filename,label\nphoto.jpg,x\n", [Entry("photo.jpg", "x")]),
         ("", []),
     ],
 )

@@ -24,6 +24,8 @@ from simcore.images.pixels import may_be_oriented, orientation_of, turn_upright,
 
 # Their loading applies the orientation and removes the tag.
 ORIENTED_BY_PILLOW = ("TIFF",)
+# Their loading warns about odd metadata.
+LOUD = ("TIFF",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +69,7 @@ def _open(data: bytes, limits: Limits) -> tuple[ImageFile.ImageFile, str]:
 
     ``Image.open`` is not used since its bomb check follows a global of Pillow, warns and cannot be told a limit.
     """
-    failure: Unreadable | None = None
+    failure: ImageFault | None = None
     for name, factory in _decoders(data[:16]):
         try:
             with _pillow_silenced():
@@ -115,7 +117,8 @@ def _decode(image: ImageFile.ImageFile, name: str, short_side: int | None) -> De
     width, height = image.size
     if short_side is not None:
         image.draft(None, (short_side, short_side))
-    image.load()
+    with _pillow_silenced() if name in LOUD else contextlib.nullcontext():
+        image.load()
     if name in ORIENTED_BY_PILLOW:
         width, height = image.size
     pixels = turn_upright(_rgb(image), orientation)
@@ -131,10 +134,12 @@ def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         return uint8_rgb(image)
 
 
-def _fault(data: bytes, name: str, error: Exception) -> Unreadable:
+def _fault(data: bytes, name: str, error: Exception) -> ImageFault:
     """Name what a decoder stumbled over: ``truncated`` where the file ends early, ``damaged`` otherwise."""
     said = " ".join(str(error).split())[:120] or type(error).__name__
-    cut = any(word in said.lower() for word in ("truncat", "unexpected end", "eof", "not enough"))
+    if isinstance(error, Image.DecompressionBombError):  # a frame or embedded picture larger than the header said
+        return Refused(f"{name} with more pixels than Pillow takes ({said})")
+    cut = any(word in said.lower() for word in ("truncat", "unexpected end", "eof", "not enough", "only got"))
     if cut or isinstance(error, EOFError) or ends_early(data, name):
         return Unreadable(f"truncated {name}")
     return Unreadable(f"damaged {name} ({said})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -95,6 +96,8 @@ def _parse_line(line: str) -> Entry:
         path, _, label = line.strip().partition("\t")
         return Entry(path.strip(), label.strip() or None)
     line = line.strip()
+    if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'":
+        return Entry(line[1:-1])
     path, _, label = line.rpartition(" ")
     if path and not _names_image(line) and _names_image(path.rstrip().rstrip(",")):
         return Entry(path.rstrip().rstrip(","), label)
@@ -112,10 +115,12 @@ def parse_csv(text: str) -> list[Entry]:
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, row))]
     if not rows:
         return []
-    header = [cell.strip().lower() for cell in rows[0]]
-    path_at = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
-    if path_at is None or any(_names_image(cell.strip()) for cell in rows[0]):
-        return [_entry(row, 0, 1, None) for row in rows]
+    header = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0]]
+    named = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
+    looks = [any(_names_image(row[at].strip()) for row in rows[:5] if at < len(row)) for at in range(len(header))]
+    path_at = named if named is not None else looks.index(True) if True in looks else 0
+    if named is None and (not looks[path_at] or _names_image(rows[0][path_at].strip())):  # no header
+        return [_entry(row, path_at, 1 if path_at == 0 else 0, None) for row in rows]
     label_at = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
     split_at = next((header.index(name) for name in SPLIT_COLUMNS if name in header), None)
     return [_entry(row, path_at, label_at, split_at) for row in rows[1:]]

@@ -19,6 +19,8 @@ from PIL import Image
 
 ORIENTATION_TAG = 0x0112
 ORIENTATION_HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
+# Larger pictures are converted in strips, so that only the picture and the result are whole in memory.
+STRIP_PIXELS = 1 << 22
 FLOAT_FULL_SCALES = (1.0, 255.0, 65535.0)
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,10 +28,21 @@ Pixels = npt.NDArray[np.uint8]
 
 def uint8_rgb(image: Image.Image) -> Pixels:
     """Give the pixels of a loaded image as uint8 [H, W, 3], a fresh contiguous array."""
+    if image.mode == "F":
+        return _grey(_float_to_levels(np.asarray(image)))  # its scale depends on all of it
+    if image.width * image.height <= STRIP_PIXELS:
+        return _convert(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _convert(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _convert(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         return _grey(_wide_to_levels(np.asarray(image), image.info.get("transparency")))
-    if image.mode == "F":
-        return _grey(_float_to_levels(np.asarray(image)))
     if image.mode == "LAB":
         return np.array(_lab_to_rgb(image))
     if image.has_transparency_data:

@@ -108,3 +108,20 @@ def test_all_similarities_negative_ends_with_a_word_where_a_stop_is_asked_for():
 def test_refuses_settings_out_of_range_before_any_work(bad):
     with pytest.raises(UsageError):
         SimCore(**bad)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whitened_it_is_the_peel_of_whitened_cosines(seed):
+    rng = np.random.default_rng(seed)
+    target, pool = rng.normal(size=(9, 7)) + 1, (rng.normal(size=(600, 7)) * np.arange(1, 8) + 1).astype(np.float32)
+    chosen = SimCore(whiten=True).select(target, pool, budget=50)
+    units, aims = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (pool.astype(np.float64), target))
+    spread, axes = np.linalg.eigh(np.cov(units.T, bias=True))
+    scale = axes / np.sqrt(spread + 1e-3 * spread[-1])
+    units, aims = ((rows - units.mean(axis=0)) @ scale for rows in (units, aims))
+    units, aims = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (units, aims))
+    np.testing.assert_allclose(chosen.similarities, (aims @ units.T)[chosen.clusters, chosen.indices], atol=2e-3)
+    whole = peel(aims @ units.T, budget=50)
+    assert len(set(chosen.indices.tolist()) & set(whole.indices.tolist())) >= 48  # the grid swaps near ties
+    plain = SimCore().select(target, pool, budget=50)
+    assert not np.array_equal(plain.indices, chosen.indices)

@@ -18,6 +18,8 @@ from simcore.artifacts.parts import PartedArray
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.selection._features import Features, Float32, Float64, Rows
 from simcore.selection._peel import clamp
+from simcore.selection._placed import PlacedFeatures
+from simcore.selection._space import whitened_space
 from simcore.settings import as_dict, fields_of
 
 FeatureSet = Embeddings | PartedArray | npt.ArrayLike
@@ -96,6 +98,15 @@ class Job:
     def target64(self) -> Float64:
         """The valid target rows as unit vectors in fp64."""
         return Features(self.target_embeddings).unit64(self.target_rows)
+
+    def placed(self) -> tuple[Float32, Features]:
+        """Give target rows (unit vectors) and pool, whitened by the pool; a pass for the covariance comes first."""
+        space = whitened_space(self.pool)
+        rows = space.place(self.target64).astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        # A target row at the pool's mean has no direction there; it keeps the one that it had.
+        units = np.where(norms[:, None] > 0, rows / np.maximum(norms, 1.0)[:, None], self.target64)
+        return units.astype(np.float32), PlacedFeatures(self.pool_embeddings, space)
 
     @functools.cached_property
     def num_invalid(self) -> int:

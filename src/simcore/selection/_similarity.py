@@ -76,7 +76,7 @@ class FeatureScores:
         return bool(self._held.pop(cluster).floor > _LOWEST)
 
     def _rank(self, cluster: int, depth: int, taken: Mask | None) -> tuple[Rows, Float32]:
-        """Order the best of a cluster's candidates by settled similarity, as far down as it is that of the whole pool."""
+        """Order the best of a cluster's candidates by settled similarity, as far down as that is the pool's order."""
         held = self._held[cluster]
         free = held.first_free(depth + 16, taken)
         while True:

@@ -10,7 +10,7 @@ from simcore.artifacts import Selection
 from simcore.errors import UsageError
 from simcore.selection._base import Job, Selector, selection
 from simcore.selection._coverage import Coverage
-from simcore.selection._features import Float32, Mask, Rows
+from simcore.selection._features import Features, Float32, Mask, Rows
 from simcore.selection._kmeans import kmeans
 from simcore.selection._similarity import FeatureScores
 from simcore.settings import setting
@@ -39,6 +39,7 @@ class FacilityLocation(Selector):
 
     num_clusters: int | None = setting(None, "cover this many k-means centroids of the target instead of its rows")
     cap: int = setting(1, "rows that each x wants at first")
+    whiten: bool = setting(False, "compare on features whitened by the pool's covariance")
     num_near: int | None = setting(None, "nearest rows that each x knows; unset: as many as memory allows")
     seed: int = setting(0, "seed of k-means")
 
@@ -52,10 +53,12 @@ class FacilityLocation(Selector):
     def choose(self, job: Job) -> Selection:
         """Cover the target from the lists of each x, then from lists of the rows left, until the budget is met."""
         budget = job.budget()
-        wanting = job.target
+        wanting, pool = job.placed() if self.whiten else (job.target, job.pool)
         if self.num_clusters is not None:
-            wanting = kmeans(job.target, self.num_clusters, seed=self.seed).centroids
-        greedy = _Greedy(job, wanting, self.cap, self.num_near or max(64, MAX_ENTRIES // len(wanting)))
+            wanting = kmeans(wanting, self.num_clusters, seed=self.seed).centroids
+        greedy = _Greedy(
+            pool, ~job.pool.valid, wanting, self.cap, self.num_near or max(64, MAX_ENTRIES // len(wanting))
+        )
         while len(greedy.picks) < budget:
             greedy.cover(budget)
         rows, rounds, nearest = np.asarray(greedy.picks, np.int64).reshape(-1, 3).T
@@ -64,7 +67,7 @@ class FacilityLocation(Selector):
             stop_reason=job.ending,
             rounds=rounds.astype(np.int32),
             clusters=nearest.astype(np.int32),
-            similarities=_similarities(job, rows, wanting[nearest]),
+            similarities=_similarities(pool, rows, wanting[nearest]),
             objective=tuple(greedy.objective),
         )
 
@@ -72,22 +75,19 @@ class FacilityLocation(Selector):
 class _Greedy:
     """The picks so far, and the lists that the next ones come from."""
 
-    def __init__(self, job: Job, wanting: Float32, cap: int, depth: int) -> None:
-        self._job, self._wanting, self._cap, self._depth = job, wanting, cap, depth
-        self._barred: Mask = ~job.pool.valid
+    def __init__(self, pool: Features, barred: Mask, wanting: Float32, cap: int, depth: int) -> None:
+        self._pool, self._barred, self._wanting, self._cap, self._depth = pool, barred, wanting, cap, depth
         self._round = 0
         self.picks: list[tuple[int, int, int]] = []  # row, round, x
         self.objective: list[float] = []
 
     def cover(self, budget: int) -> None:
         """Make lists of the rows left and pick from them until the budget is met or they have nothing to add."""
-        pool = self._job.pool
-        lists = FeatureScores(self._wanting, pool, 1).best(
-            np.arange(len(self._wanting)), min(self._depth, pool.num_rows), self._barred
-        )
+        scores = FeatureScores(self._wanting, self._pool, 1)
+        lists = scores.best(np.arange(len(self._wanting)), min(self._depth, self._pool.num_rows), self._barred)
         # Where no cosine is positive, all of them are raised by 1, so that the nearest rows still come first.
         positive = bool((lists.values[lists.indices >= 0] > 0).any())
-        coverage = Coverage(lists, pool.num_rows, offset=0.0 if positive else 1.0 + 1e-6)
+        coverage = Coverage(lists, self._pool.num_rows, offset=0.0 if positive else 1.0 + 1e-6)
         cap = self._cap
         while len(self.picks) < budget:
             coverage.set_cap(cap)
@@ -110,10 +110,10 @@ class _Greedy:
             self._barred[row] = True
 
 
-def _similarities(job: Job, rows: Rows, nearest: Float32) -> Float32:
+def _similarities(pool: Features, rows: Rows, nearest: Float32) -> Float32:
     """Give the cosine of each pick to the x it is nearest to."""
     found = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), 1024):
-        part = slice(start, start + 1024)
-        found[part] = np.einsum("ij,ij->i", job.pool.unit64(rows[part]), nearest[part].astype(np.float64))
+        tile = pool.some(rows[start : start + 1024])
+        found[start : start + 1024] = np.einsum("ij,ij->i", tile.rows, nearest[start : start + 1024]) / tile.norms
     return found

@@ -48,6 +48,7 @@ class SimCore(Selector):
     )
     patience: int = setting(20, "number of the reference round (1: the paper's text, 20: its code)")
     stop_by: str = setting("round", "what stops: all at the mean of a round, or each centroid by itself", choices=STOPS)
+    whiten: bool = setting(False, "compare on features whitened by the pool's covariance (not published)")
     num_restarts: int = setting(10, "k-means starts, of which the best is kept")
     algorithm: str = setting("lloyd", "k-means algorithm", choices=ALGORITHMS)
     seed: int = setting(0, "seed of k-means")
@@ -63,14 +64,15 @@ class SimCore(Selector):
         """Cluster the target, rank the pool once, peel."""
         cap = PUBLISHED_CAP * len(job.target)
         asked = cap if job.asked is None else job.asked
+        target, pool = job.placed() if self.whiten else (job.target, job.pool)
         groups = kmeans(
-            job.target,
+            target,
             self.num_clusters,
             num_restarts=self.num_restarts,
             algorithm=self.algorithm,
             seed=self.seed,
         )
-        scores = FeatureScores(groups.centroids, job.pool, min(asked, job.pool.num_rows))
+        scores = FeatureScores(groups.centroids, pool, min(asked, job.pool.num_rows))
         scores.prepare()
         budget, stop_ratio = job.budget(cap), self._stop_ratio(job)
         barred = ~job.pool.valid

@@ -17,19 +17,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.embeddings import is_store
-from simcore.errors import BadDataError, SimcoreError, UsageError
+from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource, open_images
+from simcore.images.opening import parse_source
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-
     from simcore.embedding import Encoder
     from simcore.images.export import ExportSummary
     from simcore.images.inspect import Inspection
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = StrPath | ImageSource
-Features: TypeAlias = "StrPath | ImageSource | Embeddings | np.ndarray[Any, Any]"
+Features: TypeAlias = StrPath | ImageSource | Embeddings | npt.NDArray[Any]
 
 
 def inspect(source: Images, *, strict: bool = False, num_workers: int | None = None, quiet: bool = False) -> Inspection:
@@ -84,6 +88,7 @@ def select(
     known = _features(target, encoder, kept and kept / "target", settings)
     wanted = _features(pool, encoder, kept and kept / "pool", settings)
     _same_encoder(known, wanted)
+    wanted = _without(known, wanted)
     selection: Selection = _with_stores(selector.select(known, wanted, budget=budget), known, wanted)
     if out is not None:
         selection.save(out)
@@ -129,13 +134,19 @@ def pretrain(
 
     if settings is not None and overrides:
         raise UsageError("give either settings or single settings by name, not both")
-    parts = [_images(part) for part in (target,) if part is not None]
-    parts += [_coreset(part) for part in (coreset,) if part is not None]
-    if not parts:
+    added = None if coreset is None else _coreset(coreset)
+    known = added if target is None else _images(target)
+    if known is None:
         raise UsageError("nothing to train on: give a target, a coreset or a pool")
-    chosen = settings or build(PretrainSettings, overrides)
     run: Checkpoint = train(
-        method, *parts, backbone=backbone, settings=chosen, out=Path(out), resume=resume, quiet=quiet
+        method,
+        known,
+        None if target is None else added,
+        backbone=backbone,
+        out=Path(out),
+        settings=settings or build(PretrainSettings, overrides),
+        resume=resume,
+        quiet=quiet,
     )
     return run
 
@@ -213,9 +224,20 @@ def _images(source: Images, *, split: str = "train") -> ImageSource:
 def _labelled(source: Images | Embeddings, split: str) -> ImageSource | Embeddings:
     if isinstance(source, Embeddings):
         return source
-    if not isinstance(source, ImageSource) and is_store(source):
-        return Embeddings.load(source)
+    if not isinstance(source, ImageSource) and (loaded := _stored(source)) is not None:
+        return loaded
     return _images(source, split=split)
+
+
+def _stored(path: StrPath) -> Embeddings | None:
+    """Open a store or a .npy matrix, perhaps with selectors such as '#classes=a,b'; None for anything else."""
+    if is_store(path):
+        return Embeddings.load(path)
+    place, mark, _ = os.fspath(path).rpartition("#")
+    if not mark or not is_store(place):
+        return None
+    whole = Embeddings.load(place)
+    return whole.take(parse_source(os.fspath(path))[2].rows(whole))
 
 
 def _encoder(encoder: StrPath | Checkpoint | Encoder, **loader: Any) -> Encoder:
@@ -231,8 +253,8 @@ def _features(
         return given
     if not isinstance(given, str | os.PathLike | ImageSource):
         return Embeddings.from_array(given)
-    if not isinstance(given, ImageSource) and is_store(given):
-        return Embeddings.load(given)
+    if not isinstance(given, ImageSource) and (loaded := _stored(given)) is not None:
+        return loaded
     images = _images(given)
     if encoder is None:
         raise UsageError(f"{images.name} is a source of images; give --encoder to embed it, or a store made by embed")
@@ -246,6 +268,22 @@ def _same_encoder(target: Embeddings, pool: Embeddings) -> None:
             f"target and pool were embedded by different encoders ({target.info.get('encoder')} and "
             f"{pool.info.get('encoder')}); embed both with one"
         )
+
+
+def _without(target: Embeddings, pool: Embeddings) -> Embeddings:
+    """Bar the target's own images from a pool that holds them: to choose them again would add nothing."""
+    if not (target.info and pool.info):
+        return pool  # plain arrays do not say which images they are of
+    shared = pc.is_in(pool.table["uri"], value_set=target.table["uri"].combine_chunks())
+    rows = np.flatnonzero(shared.to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return pool
+    warnings.warn(
+        f"{len(rows):,} of the {len(pool):,} pool images are target images themselves and are not chosen",
+        SimcoreWarning,
+        stacklevel=3,
+    )
+    return dataclasses.replace(pool, barred=rows)
 
 
 def _with_stores(selection: Selection, target: Embeddings, pool: Embeddings) -> Selection:
@@ -269,7 +307,6 @@ def _coreset(given: Images | Selection) -> ImageSource:
 
 
 def _is_selection(path: StrPath) -> bool:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     place = Path(path)

@@ -37,7 +37,8 @@ class Embeddings:
     """Features [num_rows, dim] with the table of their rows.
 
     ``table`` has the columns of ``ROWS_SCHEMA``; ``classes[label]`` is a class name; ``info`` is the content
-    of ``store.json`` (encoder, source, fingerprints, counts), empty for plain arrays.
+    of ``store.json`` (encoder, source, fingerprints, counts), empty for plain arrays. ``barred`` lists rows that a
+    selector must not choose (the target's own images in a pool that holds them).
     """
 
     features: PartedArray
@@ -45,6 +46,7 @@ class Embeddings:
     classes: tuple[str, ...] = ()
     info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     path: Path | None = None
+    barred: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -66,9 +68,25 @@ class Embeddings:
         return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
 
     @property
+    def name(self) -> str:
+        """What to call these features in a message."""
+        return str(self.path) if self.path else "an array"
+
+    @property
     def num_skipped(self) -> int:
         """How many items of the source gave no row."""
         return int(self.info.get("num_skipped", 0))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Embeddings:
+        """Copy some rows, in that order, into embeddings of their own."""
+        part = fingerprint(self.fingerprint, np.asarray(rows, np.int64))
+        return dataclasses.replace(
+            self,
+            features=PartedArray([self.features.take(rows)]),
+            table=self.table.take(pa.array(rows)),
+            info={**self.info, "fingerprint": part},
+            barred=None,
+        )
 
     @classmethod
     def from_array(cls, features: npt.ArrayLike | PartedArray, *, labels: npt.ArrayLike | None = None) -> Embeddings:

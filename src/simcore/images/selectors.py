@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,6 +13,25 @@ import numpy.typing as npt
 from simcore.errors import SimcoreError, UsageError
 from simcore.images.source import ImageSource
 from simcore.settings import suggest
+
+
+class Listed(Protocol):
+    """What selectors look at."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of each row; -1 where a row has none."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,36 +67,39 @@ class Selectors:
 
     def apply(self, source: ImageSource) -> ImageSource:
         """Keep the selected rows; ``SimcoreError`` where a class is unknown or nothing is left."""
-        keep = np.ones(len(source), bool)
+        rows = self.rows(source)
+        return source if len(rows) == len(source) else source.take(rows)
+
+    def rows(self, listed: Listed) -> npt.NDArray[np.int64]:
+        """Give the selected rows of a source, or of anything else that has labels and classes."""
+        keep = np.ones(len(listed.labels), bool)
         if self.classes or self.skip_per_class or self.limit_per_class is not None:
-            if (source.labels < 0).all():
-                raise SimcoreError(f"{source.name}: selects by class, but no image has a label")
-            keep = self._of_classes(source)
+            if (listed.labels < 0).all():
+                raise SimcoreError(f"{listed.name}: selects by class, but no image has a label")
+            keep = self._of_classes(listed)
             stop = None if self.limit_per_class is None else self.skip_per_class + self.limit_per_class
-            keep &= _within(_rank_in_class(source.labels), self.skip_per_class, stop)
+            keep &= _within(_rank_in_class(listed.labels), self.skip_per_class, stop)
         rows = np.flatnonzero(keep)[: self.limit]
-        if len(rows) == len(source):
-            return source
         if not len(rows):
-            raise SimcoreError(f"{source.name}: none of its {len(source):,} images is selected")
-        return source.take(rows)
+            raise SimcoreError(f"{listed.name}: none of its {len(keep):,} images is selected")
+        return rows
 
-    def _of_classes(self, source: ImageSource) -> npt.NDArray[np.bool_]:
+    def _of_classes(self, listed: Listed) -> npt.NDArray[np.bool_]:
         if not self.classes:
-            return source.labels >= 0
-        return np.isin(source.labels, [_label_of(name, source) for name in self.classes])
+            return listed.labels >= 0
+        return np.isin(listed.labels, [_label_of(name, listed) for name in self.classes])
 
 
-def _label_of(name: str, source: ImageSource) -> int:
+def _label_of(name: str, listed: Listed) -> int:
     """Find a class by name; a number that is no class's name is taken as the label itself."""
-    if name in source.classes:
-        return source.classes.index(name)
-    if name.isascii() and name.isdigit() and int(name) < len(source.classes):
+    if name in listed.classes:
+        return listed.classes.index(name)
+    if name.isascii() and name.isdigit() and int(name) < len(listed.classes):
         return int(name)
-    raise SimcoreError(f"{source.name}: no class is called '{name}'{_suggest_class(name, source)}")
+    raise SimcoreError(f"{listed.name}: no class is called '{name}'{_suggest_class(name, listed)}")
 
 
-def _suggest_class(name: str, source: ImageSource) -> str:
+def _suggest_class(name: str, source: Listed) -> str:
     shown = source.classes if len(source.classes) <= 20 else [*source.classes[:20], "…"]
     near = suggest(name, source.classes)
     return near if near.startswith("; did you") else f"; it has {', '.join(shown)}"

@@ -111,8 +111,10 @@ class Job:
     @functools.cached_property
     def num_invalid(self) -> int:
         """How many pool rows have no direction; looks at the whole pool, warns of them, refuses if all are so."""
-        left_out = self.pool.num_rows - self.pool.num_valid
-        if left_out == self.pool.num_rows:
+        if self.pool.num_barred == self.pool.num_rows:
+            raise SimcoreError("every pool image is one of the target's own; give a pool with other images")
+        left_out = self.pool.num_rows - self.pool.num_valid - self.pool.num_barred
+        if not self.pool.num_valid:
             raise SimcoreError(f"none of the {left_out} pool rows is a finite vector other than zero")
         if left_out:
             warnings.warn(
@@ -125,12 +127,12 @@ class Job:
     @property
     def ending(self) -> str:
         """Why a selection ends that takes all it may: ``exhausted`` where more rows are asked for than are valid."""
-        num_valid = self.pool.num_rows - self.num_invalid
+        num_valid = self.pool.num_rows - self.num_invalid - self.pool.num_barred
         return "exhausted" if self.asked is not None and self.asked > num_valid else "budget"
 
     def budget(self, default: int | None = None) -> int:
         """Give the budget in rows, limited to the valid ones; a selector without ``default`` cannot do without."""
-        num_valid = self.pool.num_rows - self.num_invalid
+        num_valid = self.pool.num_rows - self.num_invalid - self.pool.num_barred
         if self.asked is not None:
             return clamp(self.asked, num_valid)
         if default is None:

@@ -42,13 +42,14 @@ class Tile(NamedTuple):
 class Features:
     """Cosine geometry over :class:`Embeddings`, without a copy of them in memory.
 
-    A row with NaN, infinity or only zeros has no direction; it is invalid. Norms are found in the first whole
-    walk over the tiles and kept (4 bytes a row).
+    A row with NaN, infinity or only zeros has no direction; it is invalid. Rows that the embeddings bar are read as
+    zeros, and so are never chosen. Norms are found in the first whole walk over the tiles and kept (4 bytes a row).
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
         self._stored = embeddings.features
         self.num_rows, self.dim = self._stored.shape
+        self._barred = _mask(embeddings.barred, self.num_rows)
         self._fast_half = self._stored.dtype == np.float16 and self.num_rows * self.dim >= _TORCH_PAYS_FROM
         self._lets_go = self.num_rows * self.dim * self._stored.dtype.itemsize > _RESIDENT_BYTES
         if self._fast_half:
@@ -77,6 +78,8 @@ class Features:
             self._to_float32(block, rows[first - start : first - start + len(block)])
             if self._lets_go:
                 _release(block)
+        if self._barred is not None:
+            rows[self._barred[start:stop]] = 0.0
         tile = self._directed(start, rows, np.arange(start, stop))
         self._norms[start:stop] = np.where(tile.valid, tile.norms, 0.0)
         return tile
@@ -84,7 +87,7 @@ class Features:
     def some(self, indices: Rows) -> Tile:
         """Read rows from anywhere, in the order of ``indices``."""
         rows = np.empty((len(indices), self.dim), np.float32)
-        self._to_float32(self._stored.take(indices), rows)
+        self._to_float32(self._take(indices), rows)
         return self._directed(int(indices[0]), rows, indices)
 
     def _directed(self, start: int, rows: Float32, indices: Rows) -> Tile:
@@ -98,6 +101,12 @@ class Features:
         valid = norms > 0
         norms[~valid] = 1.0
         return Tile(start, rows, norms, valid)
+
+    def _take(self, indices: Rows) -> npt.NDArray[Any]:
+        stored = self._stored.take(indices)
+        if self._barred is not None:
+            stored[self._barred[indices]] = 0.0
+        return stored
 
     def _to_float32(self, block: npt.NDArray[Any], out: Float32) -> None:
         """Convert exactly; torch does fp16 ten times faster than numpy, in pieces too small for threads of its own."""
@@ -114,7 +123,7 @@ class Features:
 
     def _settle(self, indices: Rows) -> tuple[Float32, Float32]:
         """Look in fp64 at rows whose squares leave fp32's range: unit rows with norm 1, or zeros with norm 0."""
-        units, norms = _unit64(self._stored.take(indices).astype(np.float64))
+        units, norms = _unit64(self._take(indices).astype(np.float64))
         return units.astype(np.float32), (norms > 0).astype(np.float32)
 
     @functools.cached_property
@@ -126,6 +135,11 @@ class Features:
 
     def _unseen(self) -> list[tuple[int, int]]:
         return [(start, stop) for start, stop in self.spans() if self._norms[start:stop].min() < 0]
+
+    @property
+    def num_barred(self) -> int:
+        """How many rows must not be chosen, whatever they hold."""
+        return 0 if self._barred is None else int(np.count_nonzero(self._barred))
 
     @property
     def num_valid(self) -> int:
@@ -145,7 +159,7 @@ class Features:
         return cosines
 
     def _take64(self, indices: Rows) -> Float64:
-        return self._as_float64(self._stored.take(indices))
+        return self._as_float64(self._take(indices))
 
     def _as_float64(self, stored: npt.NDArray[Any]) -> Float64:
         if not self._fast_half:
@@ -165,6 +179,8 @@ class Features:
             rows[first - start : first - start + len(block)] = self._as_float64(block)
             if self._lets_go:
                 _release(block)
+        if self._barred is not None:
+            rows[self._barred[start:stop]] = 0.0
         units, norms = _unit64(rows)
         self._norms[start:stop] = norms > 0
         return units, norms > 0
@@ -176,6 +192,14 @@ class Features:
         for start in range(0, len(chosen), _ROWS_AT_ONCE):
             units[start : start + _ROWS_AT_ONCE] = self.unit64(chosen[start : start + _ROWS_AT_ONCE])
         return units
+
+
+def _mask(rows: Rows | None, num_rows: int) -> Mask | None:
+    if rows is None or not len(rows):
+        return None
+    mask = np.zeros(num_rows, bool)
+    mask[rows] = True
+    return mask
 
 
 def _unit64(rows: Float64) -> tuple[Float64, Float64]:

@@ -193,6 +193,60 @@ def test_big_endian_sixteen_bit_tiff(make):
     assert np.array_equal(found[:, :, 0], np.floor(ramp / 257.0 + 0.5))
 
 
+def grey_tiff(samples: np.ndarray, *, photometric: int = 1, sample_format: int = 1) -> bytes:
+    """A TIFF of one uncompressed strip, little-endian, written field by field."""
+    data, (height, width) = samples.tobytes(), samples.shape
+    start = 8 + 2 + 12 * 9 + 4
+    fields = [(256, width), (257, height), (258, samples.itemsize * 8), (259, 1), (262, photometric), (273, start)]
+    fields += [(278, height), (279, len(data)), (339, sample_format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in fields)
+    return b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "sample_format"),
+    [("<u1", 1, 1), ("<u2", 257, 1), ("<i2", 128, 2), ("<u4", 257, 1), ("<i4", 257, 2), ("<f4", 1 / 255, 3)],
+)
+def test_grey_tiffs_of_every_sample_type(dtype, scale, sample_format):
+    levels = np.arange(256).reshape(16, 16)
+    found = decode(grey_tiff((levels * scale).astype(dtype), sample_format=sample_format)).pixels[:, :, 0]
+    want = levels // 2 if dtype == "<i2" else levels  # half of the 16-bit range
+    assert np.abs(found.astype(int) - want).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("<u1", 1), ("<u2", 257)])
+def test_tiffs_that_store_white_as_zero(dtype, scale):
+    levels = np.arange(256).reshape(16, 16)
+    found = decode(grey_tiff((levels * scale).astype(dtype), photometric=0)).pixels[:, :, 0]
+    assert np.array_equal(found, 255 - levels)
+
+
+def test_a_variant_that_pillow_does_not_read_is_called_unsupported():
+    assert "unsupported" in reason_of(grey_tiff(np.zeros((4, 4), "<f8"), sample_format=3))
+
+
+@pytest.mark.parametrize(
+    ("data", "want"),
+    [
+        (b"P5 2 1 1023\n" + struct.pack(">HH", 0, 1023), [0, 255]),
+        (b"P5 2 1 65535\n" + struct.pack(">HH", 257, 514), [1, 2]),
+        (b"P2\n# comment\n2 1\n255\n7 8\n", [7, 8]),
+        (b"P4 2 1\n\x80", [0, 255]),
+        (b"P6 2 1 65535\n" + struct.pack(">6H", *[257] * 3, *[65535] * 3), [1, 255]),
+    ],
+)
+def test_portable_maps(data, want):
+    assert decode(data).pixels[0, :, 1].tolist() == want
+
+
+def test_stereo_jpegs_give_their_first_picture(make):
+    first, second = Image.fromarray(make.pixels(1)), Image.fromarray(make.pixels(2))
+    data = make.encode(first, "MPO", save_all=True, append_images=[second], quality=95)
+    found = decode(data).pixels.astype(int)
+    assert np.abs(found - np.asarray(first)).mean() < 4
+    assert np.abs(found - np.asarray(second)).mean() > 20
+
+
 def test_sixteen_bit_colour_keeps_its_levels():
     levels = np.arange(256, dtype=np.uint16) * 257
     rows = levels.reshape(16, 16).astype(">u2")

@@ -220,6 +220,27 @@ def test_what_may_not_be_read_is_named(make):
         source.read(0)
 
 
+def test_ways_to_write_the_root(make, monkeypatch):
+    make.put("data/a/1.png", make.png())
+    want = open_images(make.root / "data").table
+    monkeypatch.chdir(make.root / "data")
+    for where in (".", "./", "../data", f"{make.root}/data/", f"{make.root}/data/a/..", f"file://{make.root}/data"):
+        assert open_images(where).table.equals(want), where
+    monkeypatch.setenv("HOME", str(make.root))
+    assert open_images("~/data").table.equals(want)
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline.png", "tab\t.png", " blank .png", "猫🐈.png", "a'b\"c.png", "-x.png", "a;b,c.png"]
+)
+def test_odd_names_are_read_back(make, name):
+    make.put(f"d/{name}", make.png(7))
+    source = open_images(make.root / "d")
+    assert ids(source) == [name]
+    assert source.read(0) == make.png(7)
+    assert Path(unescape(source.table["uri"][0].as_py())).read_bytes() == make.png(7)
+
+
 def test_a_single_image_is_a_source(make):
     path = make.put("some.where/photo.JPG", make.jpeg())
     assert ids(open_images(path)) == ["photo.JPG"]

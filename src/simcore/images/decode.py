@@ -26,6 +26,15 @@ from simcore.images.pixels import may_be_oriented, orientation_of, turn_upright,
 ORIENTED_BY_PILLOW = ("TIFF",)
 # Their loading warns about odd metadata.
 LOUD = ("TIFF",)
+# How decoders say that they do not know a variant of their format.
+UNSUPPORTED = (
+    "unknown pixel mode",
+    "unsupported",
+    "not supported",
+    "not implemented",
+    "unimplemented",
+    "cannot handle",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,14 +144,15 @@ def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _fault(data: bytes, name: str, error: Exception) -> ImageFault:
-    """Name what a decoder stumbled over: ``truncated`` where the file ends early, ``damaged`` otherwise."""
+    """Name what a decoder stumbled over: a file that ends early, a variant Pillow does not read, or damage."""
     said = " ".join(str(error).split())[:120] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # a frame or embedded picture larger than the header said
         return Refused(f"{name} with more pixels than Pillow takes ({said})")
     cut = any(word in said.lower() for word in ("truncat", "unexpected end", "eof", "not enough", "only got"))
     if cut or isinstance(error, EOFError) or ends_early(data, name):
         return Unreadable(f"truncated {name}")
-    return Unreadable(f"damaged {name} ({said})")
+    kind = "unsupported" if any(word in said.lower() for word in UNSUPPORTED) else "damaged"
+    return Unreadable(f"{kind} {name} ({said})")
 
 
 _FILTERS = threading.Lock()

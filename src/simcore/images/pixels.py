@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 ORIENTATION_TAG = 0x0112
+PHOTOMETRIC_TAG = 0x0106
 ORIENTATION_HOLDERS = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
 # Larger pictures are converted in strips, so that only the picture and the result are whole in memory.
 STRIP_PIXELS = 1 << 22
@@ -30,6 +31,17 @@ def uint8_rgb(image: Image.Image) -> Pixels:
     """Give the pixels of a loaded image as uint8 [H, W, 3], a fresh contiguous array."""
     if image.mode == "F":
         return _grey(_float_to_levels(np.asarray(image)))  # its scale depends on all of it
+    if image.mode.startswith("I") and white_is_zero(image):
+        return 255 - _in_strips(image)
+    return _in_strips(image)
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Tell a TIFF that stores white as 0; Pillow turns it round for 8 bits but not for more."""
+    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == 0
+
+
+def _in_strips(image: Image.Image) -> Pixels:
     if image.width * image.height <= STRIP_PIXELS:
         return _convert(image)
     pixels = np.empty((image.height, image.width, 3), np.uint8)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
+import functools
+import itertools
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -109,12 +111,17 @@ class ParquetReader:
         """Count the rows of one table."""
         return sum(group.rows for group in self.groups[unit])
 
+    @functools.cached_property
+    def _ends(self) -> list[list[int]]:
+        """Give the first row behind each row group of each table."""
+        return [list(itertools.accumulate(group.rows for group in groups)) for groups in self.groups]
+
     def _locate(self, place: Place) -> tuple[int, int, int]:
         """Give (row group, piece in it, row in that)."""
-        ends = np.cumsum([group.rows for group in self.groups[place.unit]])
-        number = int(np.searchsorted(ends, place.first, side="right"))
+        ends = self._ends[place.unit]
+        number = bisect.bisect_right(ends, place.first)
         group = self.groups[place.unit][number]
-        return number, *divmod(place.first - int(ends[number]) + group.rows, group.piece)
+        return number, *divmod(place.first - ends[number] + group.rows, group.piece)
 
     def _pieces(self, unit: int, group: int) -> Iterator[pa.Array]:
         """Give the pieces of one row group from its start."""

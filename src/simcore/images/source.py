@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +155,17 @@ class ImageSource:
         values = self.listing[column].fill_null(-1).to_numpy()
         return np.asarray(values, np.int64)
 
+    @functools.cached_property
+    def _columns(self) -> tuple[pa.Array, npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+        """Give uri, reader, and (unit, first, second) of all rows, quick to take single rows from."""
+        uris = self.listing["uri"]
+        numbers = [self._numbers(name) for name in ("unit", "first", "second")]
+        return (uris.chunk(0) if uris.num_chunks == 1 else uris), self._numbers("reader"), numbers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what can be derived."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     def _places(self, start: int, stop: int) -> list[tuple[int, Place]]:
         part = self.listing.slice(start, stop - start)
         columns = [part[name].to_pylist() for name in ("reader", "uri", "unit", "first", "second")]
@@ -164,8 +175,9 @@ class ImageSource:
         """Fetch the encoded bytes of one row; raises ``Unreadable`` or ``Refused``."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
-        ((reader, place),) = self._places(row, row + 1)
-        return self.readers[reader].read(place, self.limits)
+        uris, readers, numbers = self._columns
+        place = Place(uris[row].as_py(), *(int(column[row]) for column in numbers))
+        return self.readers[readers[row]].read(place, self.limits)
 
     def decode(self, row: int, *, short_side: int | None = None) -> Decoded:
         """Read and decode one row; raises ``Unreadable`` or ``Refused``."""

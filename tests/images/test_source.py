@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -273,3 +275,13 @@ def test_faults_come_in_their_place(make):
     assert [row for row, _ in found] == [0, 1, 2, 3]
     assert isinstance(found[3][1], ImageFault)
     assert found[1][1] == b""
+
+
+def test_reading_images_loads_no_torch(make):
+    make.put("a.png", make.png())
+    code = (
+        "import sys\nfrom simcore.images import open_images\nfrom simcore.images.inspect import inspect_images\n"
+        "assert inspect_images(open_images(sys.argv[1]), quiet=True).num_ok == 1\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(make.root)], check=False).returncode == 0

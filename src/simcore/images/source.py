@@ -177,7 +177,8 @@ class ImageSource:
             raise IndexError(f"row {row} of {len(self)}")
         uris, readers, numbers = self._columns
         place = Place(uris[row].as_py(), *(int(column[row]) for column in numbers))
-        return self.readers[readers[row]].read(place, self.limits)
+        reader: Reader = self.readers[readers[row]]
+        return reader.read(place, self.limits)
 
     def decode(self, row: int, *, short_side: int | None = None) -> Decoded:
         """Read and decode one row; raises ``Unreadable`` or ``Refused``."""

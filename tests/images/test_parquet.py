@@ -48,6 +48,13 @@ def test_nulls_paths_and_empty_bytes(make, monkeypatch, tmp_path_factory):
     assert source.table["uri"][3].as_py() == f"{make.root}/t/mixed.parquet#row=3"
 
 
+@pytest.mark.parametrize("path", ["b.png", "./b.png", "../t/b.png", "{root}/t/b.png", "file://{root}/t/b.png"])
+def test_ways_to_write_a_path(make, path):
+    make.put("t/b.png", make.png(1))
+    rows = [{"bytes": None, "path": path.format(root=make.root)}]
+    assert outcomes(open_images(make.table("t/t.parquet", {"image": pa.array(rows, SMALL)}))) == [make.png(1)]
+
+
 def test_large_binary_over_row_groups(make):
     rows = [{"bytes": make.png(n), "path": f"{n}.png"} for n in (2, 3, 4)]
     path = make.table("big.parquet", {"image": pa.array(rows, BIG), "label": [2, 3, 4]}, row_group_size=2)

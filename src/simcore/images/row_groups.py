@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from simcore.images.faults import ImageFault, Limits, Unreadable
 from simcore.images.names import escape
 from simcore.images.source import Place, read_each
-from simcore.images.storage import folder_of, is_remote, join, open_binary, read_bytes, retried
+from simcore.images.storage import folder_of, is_remote, join, local_path, open_binary, read_bytes, retried
 
 # A row group's image column is read in pieces of about this size. Within a group, pieces can only be reached one
 # after the other, so in tables of huge row groups random access is slow (say so to users: export to shards).
@@ -198,7 +198,7 @@ def image_bytes(column: pa.Array, row: int, folder: str, limits: Limits) -> byte
     if not path:
         raise Unreadable("null bytes and no path")
     try:
-        place = join(folder, str(path))
+        place = join(folder, local_path(str(path)))
         return read_bytes(place if is_remote(place) else escape(place))
     except Unreadable as fault:
         raise Unreadable(f"null bytes, and {fault.reason} at its path {path}") from fault

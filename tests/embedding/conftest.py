@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from simcore.embedding import Encoder, load_encoder
 
 
-def jpeg(seed: int, size: tuple[int, int] = (40, 32)) -> bytes:
+def draw_jpeg(seed: int, size: tuple[int, int] = (40, 32)) -> bytes:
     """A JPEG of its own colours and texture for each seed."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -32,10 +33,19 @@ def make_folder(tmp_path: Path):
         folder = tmp_path / name
         folder.mkdir()
         for number in range(count):
-            (folder / f"img_{number:05d}.jpg").write_bytes(jpeg(number, size))
+            (folder / f"img_{number:05d}.jpg").write_bytes(draw_jpeg(number, size))
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small run no faster on several threads, and far slower where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +60,17 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simcore.embedding._pieces.MIN_ROWS", 8)
 
 
-def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store, by name."""
-    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+@pytest.fixture(scope="session")
+def jpeg():
+    """Give :func:`draw_jpeg`."""
+    return draw_jpeg
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """Read every file of a store, by name."""
+
+    def read(store: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+
+    return read

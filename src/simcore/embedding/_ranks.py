@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from simcore.errors import SimcoreError, UsageError
 
@@ -64,8 +65,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
         return
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with _opened(path, what) as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
@@ -74,6 +74,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 yield
                 return
         # The holder finished and removed the file between our open and our lock: take the new one.
+
+
+def _opened(path: Path, what: str) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        raise SimcoreError(f"{what} cannot be written ({error.strerror})") from error
 
 
 def _is_still(path: Path, handle: int) -> bool:

@@ -6,6 +6,9 @@ import dataclasses
 import multiprocessing
 import os
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,7 @@ MAX_WORKERS = 8
 TINY_SOURCE = 256
 # A worker that gives no batch for so long hangs (in a lock copied by fork, or on a dead network drive).
 STALLED_SECONDS = 900
+PARENT_CHECK_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,17 +54,23 @@ class Batch:
     last: bool
 
 
-class PieceReader(IterableDataset[Batch]):
-    """Reads whole pieces; several workers share them out by position, so none is read twice."""
+class PieceReader(IterableDataset[Any]):
+    """Reads whole pieces; several workers share them out by position, so none is read twice.
+
+    A ``SimcoreError`` is given as an item, since the loader would wrap a raised one in a worker's traceback.
+    """
 
     def __init__(self, source: ImageSource, pieces: Sequence[tuple[int, range]], transform: Transform, batch_size: int):
         self.source, self.pieces, self.transform, self.batch_size = source, pieces, transform, batch_size
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | SimcoreError]:
         worker = get_worker_info()
         mine = self.pieces if worker is None else self.pieces[worker.id :: worker.num_workers]
-        for number, rows in mine:
-            yield from self._batches(number, rows)
+        try:
+            for number, rows in mine:
+                yield from self._batches(number, rows)
+        except SimcoreError as error:
+            yield error
 
     def _batches(self, number: int, rows: range) -> Iterator[Batch]:
         items = self.source.scan(rows.start, rows.stop)
@@ -109,19 +119,26 @@ def read_batches(reader: PieceReader, num_workers: int) -> Iterator[Batch]:
     Raises ``SimcoreError`` where a worker died or hangs.
     """
     workers = min(num_workers, len(reader.pieces))
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,  # arrays travel through pipes: containers give /dev/shm only 64 MB
-        multiprocessing_context=_start_method() if workers else None,
-        timeout=STALLED_SECONDS if workers else 0,
-        generator=torch.Generator(),  # else the loader draws from torch's global one
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores are the user's wish
+        loader = DataLoader(
+            reader,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_as_it_is,  # arrays travel through pipes: containers give /dev/shm only 64 MB
+            multiprocessing_context=_start_method() if workers else None,
+            timeout=STALLED_SECONDS if workers else 0,
+            worker_init_fn=_die_with_parent,
+            generator=torch.Generator(),  # else the loader draws from torch's global one
+        )
+        batches = iter(loader)
     try:
-        yield from loader
+        for item in batches:
+            if isinstance(item, SimcoreError):
+                raise item
+            yield item
     except RuntimeError as error:
-        if "DataLoader" not in str(error) or "worker" not in str(error) or "Traceback" in str(error):
+        if "DataLoader" not in str(error) or "Traceback" in str(error):
             raise
         raise SimcoreError(
             f"{reader.source.name}: a decode process died or hangs ({str(error).splitlines()[0]}); it may have run out "
@@ -131,6 +148,21 @@ def read_batches(reader: PieceReader, num_workers: int) -> Iterator[Batch]:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _die_with_parent(worker: int) -> None:
+    """End this worker soon after the process that it works for, even while it is stuck handing a batch over.
+
+    (The loader's own watch looks only between batches, and a killed parent never empties the pipe.)
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_CHECK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _start_method() -> str:

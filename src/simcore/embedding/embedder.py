@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from simcore.artifacts import Embeddings
 from simcore.artifacts.embeddings import STORE_FORMAT
 from simcore.artifacts.files import fingerprint
 from simcore.artifacts.parts import PartedArray
+from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES, check_engine
 from simcore.embedding._formats import FORMATS, fit_format
 from simcore.embedding._pieces import Piece, join_pieces, split_rows
 from simcore.embedding._ranks import Ranks, locked
@@ -56,6 +57,8 @@ class Embedder:
     dtype: str = setting("float16", "number format of the stored features", choices=tuple(FORMATS))
     strict: bool = setting(False, "stop at the first image that cannot be read")
     overwrite: bool = setting(False, "replace a store that was made from something else")
+    engine: str = setting("local", ENGINE_HELP, choices=ENGINES)
+    ray_address: str | None = setting(None, ADDRESS_HELP)
     quiet: bool = setting(False, "show no progress")
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class Embedder:
             raise UsageError(f"--batch-size is {self.batch_size}, but must be at least 1")
         if self.num_workers is not None and self.num_workers < 0:
             raise UsageError(f"--num-workers is {self.num_workers}, but must not be negative")
+        check_engine(self.engine)
         for name, allowed in (("precision", PRECISIONS), ("dtype", FORMATS)):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"--{name} is '{getattr(self, name)}', but must be one of {', '.join(allowed)}")
@@ -82,7 +86,7 @@ class Embedder:
         images = _open(source) if isinstance(source, str | os.PathLike) else source
         if not len(images):
             raise SimcoreError(f"{images.name}: no images")
-        if self.device != "auto":
+        if self.device != "auto" and self.engine == "local":
             self.encoder.to(pick_device(self.device))
         made = self._in_memory(images) if out is None else self._into_store(images, Path(out))
         self._tell(images, made)
@@ -102,6 +106,8 @@ class Embedder:
 
     def _into_store(self, images: ImageSource, out: Path) -> Embeddings:
         ranks, store = Ranks.from_environment(), Store(out, self._plan(images), images.table)
+        if self.engine == "ray" and ranks.world > 1:
+            raise UsageError("--engine ray shares the work out by itself; run it without torchrun")
         ready = self._if_complete(store)
         if ready is not None:
             return ready
@@ -154,20 +160,36 @@ class Embedder:
         """Give each piece with its number as soon as it is done."""
         if not todo:
             return
+        open_pieces: dict[int, list[Piece]] = {}
+        left, num_skipped = sum(len(rows) for _, rows in todo), 0
+        with (
+            Progress("embed", total=total, done=total - left, quiet=self.quiet) as progress,
+            contextlib.closing(self._batches(images, todo)) as batches,
+        ):
+            for number, batch, last in batches:
+                self._refuse_bad(batch, images)
+                open_pieces.setdefault(number, []).append(batch)
+                if last:
+                    yield number, join_pieces(open_pieces.pop(number))
+                num_skipped += int((~batch.kept).sum())
+                progress.advance(len(batch.reasons), f"{num_skipped} skipped" if num_skipped else "")
+
+    def _batches(
+        self, images: ImageSource, todo: Sequence[tuple[int, range]]
+    ) -> Generator[tuple[int, Piece, bool], None, None]:
+        """Embed batch by batch: (piece number, batch, whether it is the last of its piece)."""
+        if self.engine == "ray":
+            from simcore.embedding.ray_cluster import embed_pieces
+
+            yield from embed_pieces(self, images, todo)
+            return
         reader = PieceReader(images, todo, self.encoder.transform, self.batch_size)
         workers = default_workers(len(images)) if self.num_workers is None else self.num_workers
-        open_pieces: dict[int, list[Piece]] = {}
-        left = sum(len(rows) for _, rows in todo)
-        with Progress("embed", total=total, done=total - left, quiet=self.quiet) as progress:
-            for batch in read_batches(reader, workers):
-                piece = self._embed(batch)
-                self._refuse_bad(piece, images)
-                open_pieces.setdefault(batch.piece, []).append(piece)
-                if batch.last:
-                    yield batch.piece, join_pieces(open_pieces.pop(batch.piece))
-                progress.advance(len(batch.reasons))
+        for batch in read_batches(reader, workers):
+            yield batch.piece, self.embed_batch(batch), batch.last
 
-    def _embed(self, batch: Batch) -> Piece:
+    def embed_batch(self, batch: Batch) -> Piece:
+        """Compute the features of one decoded batch."""
         reasons = np.array(batch.reasons, np.str_)
         features = self._forward(batch.pixels)
         finite = np.asarray(np.isfinite(features).all(axis=1))
@@ -248,7 +270,12 @@ def _open(source: str | os.PathLike[str]) -> ImageSource:
 
 @contextlib.contextmanager
 def _hint_to_go_on(out: Path) -> Iterator[None]:
+    """Say that nothing done is lost where the disk or the network failed."""
     try:
         yield
     except OSError as error:
         raise SimcoreError(f"{out}: {error.strerror or error}; run the same again to go on") from error
+    except SimcoreError as error:
+        if isinstance(error.__cause__, OSError):
+            raise SimcoreError(f"{error}; run the same again to go on") from error
+        raise

@@ -77,25 +77,24 @@ class _Search:
         counts = self._tree.query_ball_point(self._points, self._radius, return_length=True)
         quiet = np.flatnonzero((counts > 1) & (counts <= CROWD))
         for low in range(0, len(quiet), QUERY_ROWS):
-            yield self._neighbours(quiet[low : low + QUERY_ROWS])[0]
+            yield self._neighbours(quiet[low : low + QUERY_ROWS])
         led = np.zeros(len(counts), bool)
         for row in np.flatnonzero(counts > CROWD).tolist():
             if not led[row]:
-                pairs, differences = self._neighbours(np.array([row]))
-                led[pairs[differences <= self._allowed[row] / 2, 1]] = True
+                pairs = self._neighbours(np.array([row]))
+                led[pairs[:, 1]] = True
                 yield pairs
         yield np.zeros((0, 2), np.int64)
 
-    def _neighbours(self, rows: Index) -> tuple[Index, npt.NDArray[np.float32]]:
-        """Give the pairs that begin with one of ``rows`` and look the same, with their differences."""
+    def _neighbours(self, rows: Index) -> Index:
+        """Give the pairs [p, 2] that begin with one of ``rows`` and look the same."""
         near = self._tree.query_ball_point(self._points[rows], self._radius[rows])
         second = np.concatenate([np.asarray(found, np.int64) for found in near])
         pairs = np.stack([np.repeat(rows, [len(found) for found in near]), second], axis=1)
         change = np.abs(self._proportion[pairs[:, 0]] - self._proportion[second])
         pairs = pairs[(pairs[:, 0] != second) & (change <= math.log(MAX_PROPORTION_CHANGE))]
-        differences = _difference(self._flat, pairs)
-        same = differences <= self._allowed[pairs].min(axis=1)
-        return pairs[same], differences[same]
+        same: Index = pairs[_difference(self._flat, pairs) <= self._allowed[pairs].min(axis=1)]
+        return same
 
 
 def _blocks(flat: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:

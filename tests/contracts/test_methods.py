@@ -144,3 +144,8 @@ def test_what_is_exported_is_a_backbone_of_the_kind_that_was_given(cls, backbone
     shapes = {name: value.shape for name, value in given.state_dict().items()}
     exported = small(cls).build(given).exported
     assert {name: value.shape for name, value in exported.state_dict().items()} == shapes
+
+
+def test_trains_in_half_precision(cls, images, backbone, tmp_path):
+    done = run(small(cls), images, backbone, tmp_path / "run", precision="bf16-mixed", clip_grad=1.0)
+    assert all(np.isfinite(line["loss"]) for line in read_log(done.path))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from simcore.errors import SimcoreError, SimcoreWarning
@@ -231,3 +234,31 @@ def test_log_lines_are_plain_json(tmp_path: Path) -> None:
 def test_tensorboard_files_are_written_where_asked_for(tmp_path: Path) -> None:
     fit(Toy(), ToyBatches(), settings(tensorboard=True, epochs=1), out=tmp_path, quiet=True)
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def scaled() -> Fabric:
+    """AMP with a gradient scaler, which Fabric itself would not set up on a CPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+
+
+def test_the_scaler_is_restored() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        whole, resumed = Toy(), Toy()
+        fit(whole, ToyBatches(), settings(), fabric=scaled(), quiet=True)
+        with pytest.raises(Stopped):
+            fit(Toy(), ToyBatches(stop_at=7), settings(), fabric=scaled(), out=Path(folder), quiet=True)
+        fabric = scaled()
+        state = torch.load(Path(folder) / LAST, weights_only=True)["scaler"]
+        assert state["scale"] > 1024
+        fit(resumed, ToyBatches(), settings(), fabric=fabric, out=Path(folder), resume=True, quiet=True)
+        assert states_equal(whole, resumed)
+
+
+def test_gradients_are_clipped_after_unscaling() -> None:
+    model = Toy()
+    before = [parameter.detach().clone() for parameter in model.net.parameters()]
+    chosen = settings(max_steps=1, clip_grad=1e-3, momentum=0.0, weight_decay=0.0, schedule="constant", lr=1.0)
+    fit(model, ToyBatches(), chosen, fabric=scaled(), quiet=True)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(model.net.parameters(), before, strict=True)]).norm()
+    assert moved.item() == pytest.approx(1e-3, rel=1e-3)

@@ -133,10 +133,11 @@ def test_shards_are_indexed_once(make, shard_reads):
 
 
 def test_old_and_surplus_entries_are_dropped(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "TIDY_EVERY_SECONDS", -1)
     table = pa.table({"x": list(range(1000))})
     for number in range(4):
         keep(table, number)
-    paths = sorted((tmp_path / "cache/listings").iterdir())
+    paths = sorted((tmp_path / "cache/listings").glob("*.arrow"))
     long_ago = time.time() - 2 * cache.MAX_AGE_SECONDS
     os.utime(cache._path((0,)), (long_ago, long_ago))
     keep(table, 4)
@@ -145,7 +146,7 @@ def test_old_and_surplus_entries_are_dropped(monkeypatch, tmp_path):
     os.utime(cache._path((1,)), (time.time() - 9, time.time() - 9))
     monkeypatch.setattr(cache, "MAX_BYTES", 3.5 * paths[1].stat().st_size)
     keep(table, 5)
-    assert [recall(number) is not None for number in range(6)] == [False, False, False, True, True, True] or sum(
-        recall(number) is not None for number in range(6)
-    ) == 3
-    assert recall(5) is not None
+    kept = [number for number in range(6) if recall(number) is not None]
+    assert len(kept) == 3
+    assert 5 in kept
+    assert not {0, 1} & set(kept)

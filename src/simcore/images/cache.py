@@ -19,6 +19,7 @@ from simcore.errors import SimcoreError
 CACHE_FORMAT = 1
 MAX_BYTES = 4 << 30
 MAX_AGE_SECONDS = 90 * 24 * 3600.0
+TIDY_EVERY_SECONDS = 3600.0
 SETTLING_SECONDS = 2  # file systems tell times apart no better than this
 
 
@@ -60,7 +61,13 @@ def _path(key: tuple[object, ...]) -> Path:
 
 
 def _tidy(folder: Path) -> None:
-    entries = sorted(((entry.stat(), entry.path) for entry in os.scandir(folder)), key=lambda e: -e[0].st_mtime)
+    """Drop old and surplus entries, once in a while: the folder may hold thousands."""
+    mark = folder / ".tidied"
+    if mark.exists() and time.time() - mark.stat().st_mtime < TIDY_EVERY_SECONDS:
+        return
+    mark.touch()
+    found = ((entry.stat(), entry.path) for entry in os.scandir(folder) if entry.name.endswith(".arrow"))
+    entries = sorted(found, key=lambda entry: -entry[0].st_mtime)
     total, oldest = 0, time.time() - MAX_AGE_SECONDS
     for status, path in entries:
         total += status.st_size

@@ -24,7 +24,7 @@ MAX_LABEL_BYTES = 1 << 16
 # holds the class names that the label numbers of the shard stand for, as a JSON list.
 CLASSES_MEMBER = "__classes__"
 MAX_CLASSES_BYTES = 1 << 24
-MIN_KEPT_ROWS = 1000  # shards of fewer samples are read again as quickly as the cache
+MIN_KEPT_ROWS = 50  # shards of fewer samples are read again as quickly as the cache
 
 # Where a sample has several images: photographs before what is usually a mask or a preview of them.
 PREFERRED = ("jpg", "jpeg", "webp", "png")

@@ -68,7 +68,10 @@ def test_a_shard_cut_anywhere_gives_its_whole_samples(make):
     whole = make.tar_bytes([(f"{n}.{e}", d) for n in range(4) for e, d in (("png", make.png(n)), ("cls", b"%d" % n))])
     ends = dict(member_ends(whole))
     samples = [max(ends[f"{n}.png"], ends[f"{n}.cls"]) for n in range(4)]
-    for length in [*range(700, max(ends.values()), 337), *(end + extra for end in ends.values() for extra in (-1, 0, 1))]:
+    for length in [
+        *range(700, max(ends.values()), 337),
+        *(end + extra for end in ends.values() for extra in (-1, 0, 1)),
+    ]:
         want = sum(end <= length for end in samples)
         path = make.put("cut.tar", whole[:length])
         if not want and length < ends["0.png"]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from simcore.backbones import create_backbone
+from simcore.errors import UsageError
 from simcore.methods._heads import DirectionLinear, mlp
 from simcore.methods._method import Method
 from simcore.methods._patches import encode_visible
@@ -187,6 +188,16 @@ def test_dinos_teacher_drops_no_paths() -> None:
     rates = [m.drop_prob for m in student.modules() if hasattr(m, "drop_prob")]
     assert max(rates) == pytest.approx(0.1)
     assert not any(m.drop_prob for m in model.exported.modules() if hasattr(m, "drop_prob"))
+
+
+@pytest.mark.parametrize("cls", [DINO, SwAV])
+def test_multi_crop_takes_a_vit_whose_patches_fit(cls: type[Any]) -> None:
+    method = cls(hidden_dim=8)
+    student = create_backbone("test_vit", seed=0, image_size=32, **method.backbone_settings("test_vit"))
+    model = build(method, student)
+    assert torch.isfinite(model.training_step(views(2, (32, 32, 16)), moment()).loss)
+    with pytest.raises(UsageError, match="crops of 14 pixels"):
+        model.training_step(views(2, (32, 32, 14)), moment())
 
 
 def test_dinos_last_layer_is_held_at_first() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize, softmax
 
-from simcore.methods._crops import features_of_crops
+from simcore.methods._crops import any_size, features_of_crops
 from simcore.methods._heads import DirectionLinear, width
 from simcore.methods._method import Method
 from simcore.methods._teacher import EMA_SCHEDULES, ema_decay, teacher_of
@@ -64,8 +64,8 @@ class DINO(Method):
         return MultiCrop(image_size=image_size, local_size=self.local_size, num_local=self.num_local_crops)
 
     def backbone_settings(self, backbone: str) -> Mapping[str, Any]:
-        """Ask for stochastic depth."""
-        return {"drop_path_rate": self.drop_path} if self.drop_path > 0 else {}
+        """Ask for stochastic depth, and for crops of any size."""
+        return {**any_size(backbone), **({"drop_path_rate": self.drop_path} if self.drop_path > 0 else {})}
 
     def rescaled(self, share: float) -> DINO:
         """Shorten what is counted in epochs along with the run, as published."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, normalize
 
-from simcore.methods._crops import features_of_crops
+from simcore.methods._crops import any_size, features_of_crops
 from simcore.methods._heads import mlp, width
 from simcore.methods._method import Method
 from simcore.settings import setting
@@ -59,6 +60,10 @@ class SwAV(Method):
     def views(self, image_size: int) -> Any:
         """Two large crops and ``num_local_crops`` small ones."""
         return MultiCrop(image_size=image_size, local_size=self.local_size, num_local=self.num_local_crops)
+
+    def backbone_settings(self, backbone: str) -> Mapping[str, Any]:
+        """Ask for crops of any size."""
+        return any_size(backbone)
 
     def rescaled(self, share: float) -> SwAV:
         """Shorten what is counted in epochs along with the run, as published."""

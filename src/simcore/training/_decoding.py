@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -21,40 +22,52 @@ from simcore.training._plan import Rows
 from simcore.views import ImageBatch, collate
 
 Pixels = npt.NDArray[np.uint8]
+PIECE = 64  # images
 SAMPLED = 32
 MAX_WORKERS = 16
 SECONDS_TO_SAVE = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecodedBatch:
-    """The readable images of a batch with their rows, and for each unreadable one its row and the reason."""
+class Piece:
+    """A few images of a batch: the readable ones with their rows, and of each other the row and the reason.
+
+    Batches travel in pieces so that no worker holds a whole batch, and one very long image widens the canvas of a
+    few others alone.
+    """
 
     images: ImageBatch | None
     rows: tuple[int, ...]
     faults: tuple[tuple[int, str], ...]
 
-    def pin_memory(self) -> DecodedBatch:
+    def pin_memory(self) -> Piece:
         """Give the batch in page-locked memory (the ``DataLoader`` calls this)."""
         return self if self.images is None else dataclasses.replace(self, images=self.images.pin_memory())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """Decode rows of a source for views that need at least ``short_side`` pixels."""
+    """Decode rows of a source for views that need no more than this of an image.
+
+    Attributes:
+        source: where the rows are read.
+        short_side: pixels that the shorter side must keep.
+        max_aspect: of a longer image only the middle, of this aspect, can be seen in a view.
+    """
 
     source: ImageSource
     short_side: int
+    max_aspect: float
 
     def image(self, row: int) -> Pixels:
         """Give one image, uint8 [H, W, 3], no more than twice as large as needed; raises ``ImageFault``."""
         pixels = self.source.decode(row, short_side=self.short_side).pixels
         factor = min(pixels.shape[:2]) // self.short_side
-        return pixels if factor < 2 else _reduced(pixels, factor)
+        return _middle(pixels if factor < 2 else _reduced(pixels, factor), self.max_aspect)
 
-    def batch(self, rows: Rows) -> DecodedBatch:
+    def piece(self, rows: Rows) -> Piece:
         """Decode what can be decoded."""
-        return _batch_of(rows, self.images(rows))
+        return _piece_of(rows, self.images(rows))
 
     def images(self, rows: Rows) -> list[Pixels | str]:
         """Give for each row its image, or the reason why there is none."""
@@ -72,6 +85,13 @@ def _reduced(pixels: Pixels, factor: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).reduce(factor))
 
 
+def _middle(pixels: Pixels, max_aspect: float) -> Pixels:
+    """Cut the longer side, evenly at both ends, to at most ``max_aspect`` times the shorter."""
+    longest = math.ceil(min(pixels.shape[:2]) * max_aspect)
+    top, left = (max(0, (side - longest) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + longest, left : left + longest]
+
+
 class Cache:
     """All images of a source, decoded once: takes the place of a :class:`Decoder`."""
 
@@ -79,15 +99,15 @@ class Cache:
         """Take an image or the reason why there is none, for each row."""
         self._images = images
 
-    def batch(self, rows: Rows) -> DecodedBatch:
+    def piece(self, rows: Rows) -> Piece:
         """Put cached images together."""
-        return _batch_of(rows, [self._images[row] for row in rows.tolist()])
+        return _piece_of(rows, [self._images[row] for row in rows.tolist()])
 
 
-def _batch_of(rows: Rows, found: list[Pixels | str]) -> DecodedBatch:
+def _piece_of(rows: Rows, found: list[Pixels | str]) -> Piece:
     pairs = list(zip(rows.tolist(), found, strict=True))
     images = [image for image in found if not isinstance(image, str)]
-    return DecodedBatch(
+    return Piece(
         images=collate(images) if images else None,
         rows=tuple(row for row, image in pairs if not isinstance(image, str)),
         faults=tuple((row, reason) for row, reason in pairs if isinstance(reason, str)),
@@ -101,7 +121,7 @@ def cached(decoder: Decoder, limit_mb: int, num_workers: int, quiet: bool) -> Ca
         return None
     kept: list[Pixels | str] = []
     held = 0
-    blocks = [np.arange(first, min(first + SAMPLED, num_images)) for first in range(0, num_images, SAMPLED)]
+    blocks = np.split(np.arange(num_images), np.arange(PIECE, num_images, PIECE))
     with Progress("decode", total=num_images, quiet=quiet) as progress:
         for images in _loader(_Singly(decoder), blocks, num_workers, pin_memory=False):
             kept += images
@@ -128,28 +148,26 @@ class _Singly(Dataset[Any]):
         return self.decoder.images(rows)
 
 
-class _Batches(Dataset[Any]):
+class _Pieces(Dataset[Any]):
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
 
-    def __getitem__(self, rows: Rows) -> DecodedBatch:
-        return self.decoder.batch(rows)
+    def __getitem__(self, rows: Rows) -> Piece:
+        return self.decoder.piece(rows)
 
 
-def decoded(
-    decoder: Decoder | Cache, batches: Iterable[Rows], num_workers: int, *, pin_memory: bool
-) -> Iterator[DecodedBatch]:
-    """Decode batches of rows ahead of their use; the order and the content are the same for any ``num_workers``."""
+def decoded(decoder: Decoder | Cache, pieces: Iterable[Rows], num_workers: int, *, pin_memory: bool) -> Iterator[Piece]:
+    """Decode pieces ahead of their use; the order and the content are the same for any ``num_workers``."""
     if isinstance(decoder, Cache):
-        return map(decoder.batch, batches)
-    return _loader(_Batches(decoder), batches, num_workers, pin_memory=pin_memory)
+        return map(decoder.piece, pieces)
+    return _loader(_Pieces(decoder), pieces, num_workers, pin_memory=pin_memory)
 
 
-def _loader(dataset: Dataset[Any], batches: Iterable[Rows], num_workers: int, *, pin_memory: bool) -> Iterator[Any]:
+def _loader(dataset: Dataset[Any], pieces: Iterable[Rows], num_workers: int, *, pin_memory: bool) -> Iterator[Any]:
     loader = DataLoader(
         dataset,
-        batch_size=None,  # an item is a batch already
-        sampler=batches,
+        batch_size=None,  # an item is a piece already
+        sampler=pieces,
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,

@@ -81,11 +81,16 @@ class BatchPlan:
         size = self.full_batch if start + self.full_batch <= self.num_images else self.short_batch
         return _shuffled(self.num_images, self.seed, epoch)[start : start + size]
 
-    def rows_from(self, epoch: int, step_in_epoch: int) -> Iterator[Rows]:
-        """Give this process's batches from one on, over the ends of epochs, without end."""
+    def pieces_from(self, epoch: int, step_in_epoch: int, size: int) -> Iterator[Rows]:
+        """Give this process's rows from one batch on, over the ends of epochs, in pieces of at most ``size``.
+
+        No piece reaches over the end of a batch: one of n rows comes in ``ceil(n / size)``.
+        """
         for number in itertools.count(epoch):
             for step in range(step_in_epoch if number == epoch else 0, self.steps_per_epoch):
-                yield self.rows(number, step)
+                rows = self.rows(number, step)
+                for first in range(0, len(rows), size):
+                    yield rows[first : first + size]
 
     def _mixed(self, step: int, share: float) -> Rows:
         num_target = min(max(1, round(share * self.full_batch)), self.full_batch - 1)

@@ -215,7 +215,7 @@ def _batches(
         rank=fabric.global_rank,
     )
     views = method.views(settings.image_size)
-    decoder = Decoder(source=images, short_side=_needed_side(views, settings.image_size))
+    decoder = _decoder(views, images, settings.image_size)
     workers = spare_workers(settings.num_workers, fabric.world_size)
     silent = quiet or not fabric.is_global_zero
     return ViewBatches(
@@ -229,6 +229,16 @@ def _batches(
     )
 
 
-def _needed_side(views: Any, image_size: int) -> int:
-    """Give the image's short side at which even the smallest square crop has as many pixels as its view."""
-    return math.ceil(image_size / math.sqrt(views.min_scale))
+def _decoder(views: Any, images: ImageSource, image_size: int) -> Decoder:
+    """Keep as much of an image as its views can show.
+
+    The short side is that at which even the smallest square crop has as many pixels as its view. A random resized
+    crop finds no box in an image of a larger aspect than 4/3 over the smallest crop's share of the area, and then
+    takes the middle.
+    """
+    smallest = min(views.min_scale, getattr(views, "min_local_scale", 1.0))
+    return Decoder(
+        source=images,
+        short_side=math.ceil(image_size / math.sqrt(views.min_scale)),
+        max_aspect=4.0 / 3.0 / smallest,
+    )

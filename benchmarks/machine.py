@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("simcore", "torch", "torchvision", "timm", "numpy", "pyarrow", "scikit-learn")
+PACKAGES = ("simcore", "pillow", "torch", "torchvision", "timm", "numpy", "pyarrow", "scikit-learn")
 
 
 def describe() -> dict[str, Any]:

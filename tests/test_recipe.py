@@ -87,7 +87,10 @@ def test_a_recipe_runs_from_images_to_report_and_keeps_what_is_finished(folder, 
 
     runs = {p: p.stat().st_mtime_ns for p in out.rglob("backbone.safetensors")}
     assert len(runs) == 7
-    changed = write(folder, RECIPE.replace("nearest: {selector: simcore, num_clusters: 3", "nearest: {selector: simcore, num_clusters: 2"))
+    changed = write(
+        folder,
+        RECIPE.replace("nearest: {selector: simcore, num_clusters: 3", "nearest: {selector: simcore, num_clusters: 2"),
+    )
     assert main(["run", str(changed), "--json", "--quiet"]) == 0
     redone = {p.parent.name for p, when in runs.items() if p.stat().st_mtime_ns != when}
     assert redone == {"nearest-seed0", "nearest-seed1"}

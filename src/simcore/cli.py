@@ -14,12 +14,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from simcore import registry
 from simcore._version import __version__
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.settings import Field, build, fields_of, suggest
+
+if TYPE_CHECKING:
+    from simcore.artifacts import Report as EvaluationReport
 
 Result = dict[str, Any]
 
@@ -101,8 +104,22 @@ def _peek(argv: Sequence[str], flag: str, default: str) -> str:
     return value
 
 
-def _add_encoder_flags(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument("--encoder", metavar="ENC", required=required, help="network that makes the features")
+def _named(argv: Sequence[str], package: str) -> str | None:
+    """Read ahead which strategy is named: the first word, or wherever a known name stands."""
+    known = registry.names(package)
+    first = argv[0] if argv and not argv[0].startswith("-") else None
+    return first or next((word for word in argv if word.replace("-", "_") in known), None)
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """Name encoders by their last part, numbered where two are alike."""
+    last = [path.rstrip("/").rpartition("/")[2].replace(":", "-") for path in paths]
+    return [name if last.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(last, start=1)]
+
+
+def _add_encoder_flags(parser: argparse.ArgumentParser, *, required: bool, several: bool = False) -> None:
+    text = "network that makes the features" + (" (or several, to compare)" if several else "")
+    parser.add_argument("--encoder", metavar="ENC", required=required, nargs="+" if several else None, help=text)
     parser.add_argument("--backbone", metavar="NAME", help="architecture, for a weights file that does not say it")
     parser.add_argument("--image-size", type=int, metavar="N", help="side of the images (default: the encoder's own)")
     parser.add_argument("--partial", action="store_true", help="accept weights that cover the backbone only in part")
@@ -373,43 +390,60 @@ class Evaluate(Command):
     name = "evaluate"
     summary = "evaluate an encoder: linear, knn, …"
     example = "simcore evaluate linear --encoder runs/cars --train cars/train --test cars/test --out eval/cars"
-    notes = f"{ENCODER_HELP}\n\n{SOURCE_HELP}"
+    notes = (
+        "Several encoders give one table, and comparison.csv and comparison.tex beside their folders in --out.\n\n"
+        f"{ENCODER_HELP}\n\n{SOURCE_HELP}"
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags, with those of the task asked for."""
         parser.add_argument("task", metavar="TASK", help=f"one of: {', '.join(registry.names('tasks'))}")
-        parser.add_argument(
-            "--train", metavar="SRC", required=True, help="labelled images to learn from, or their store"
-        )
-        parser.add_argument("--test", metavar="SRC", required=True, help="labelled images to test on, or their store")
+        parser.add_argument("--train", metavar="SRC", required=True, help="labelled images (or store) to learn from")
+        parser.add_argument("--test", metavar="SRC", required=True, help="labelled images (or store) to test on")
         parser.add_argument("--out", metavar="DIR", required=True, help="folder for metrics.json and the head")
-        _add_encoder_flags(parser, required=True)
-        asked = next((word for word in argv if not word.startswith("-")), None)
-        settings = fields_of(registry.find("tasks", asked)) if asked else []
-        if not any(field.name == "device" for field in settings):
-            parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
-        if asked:
+        _add_encoder_flags(parser, required=True, several=True)
+        if asked := _named(argv, "tasks"):
             add_settings(parser, registry.find("tasks", asked), without=("image_size", "backbone"))
 
     def run(self, args: argparse.Namespace) -> Result:
-        """Evaluate."""
+        """Evaluate one encoder, or each of several."""
+        if len(args.encoder) == 1:
+            report = self._evaluate(args, args.encoder[0], args.out)
+            return {"task": args.task, "out": args.out, **report.metrics}
+        from simcore.pipeline import write_comparison
+
+        names = _short_names(args.encoder)
+        places = [os.path.join(args.out, name) for name in names]  # noqa: PTH118 - text in, text out
+        reports = [self._evaluate(args, *pair) for pair in zip(args.encoder, places, strict=True)]
+        table = write_comparison(dict(zip(names, reports, strict=True)), out=args.out)
+        return {
+            "task": args.task,
+            "out": args.out,
+            "runs": {n: dict(r.metrics) for n, r in zip(names, reports, strict=True)},
+            "table": table,
+        }
+
+    def _evaluate(self, args: argparse.Namespace, encoder: str, out: str) -> EvaluationReport:
         from simcore import pipeline
 
-        loader = {"backbone": args.backbone, "image_size": args.image_size, "partial": args.partial}
-        report = pipeline.evaluate(
+        return pipeline.evaluate(
             strategy_from(args, registry.find("tasks", args.task)),
-            args.encoder,
+            encoder,
             train=args.train,
             test=args.test,
-            out=args.out,
+            out=out,
             quiet=args.quiet,
             device=args.device,
-            **loader,
+            backbone=args.backbone,
+            image_size=args.image_size,
+            partial=args.partial,
         )
-        return {"task": args.task, "out": args.out, **report.metrics}
 
     def show(self, result: Result) -> Iterator[str]:
-        """Figures with two decimals, in percent."""
+        """The table of several, or figures with two decimals, in percent."""
+        if "table" in result:
+            yield from result["table"]
+            return
         for key, value in result.items():
             yield f"{key}: {value:.2f}" if isinstance(value, float) else f"{key}: {value}"
 
@@ -484,19 +518,29 @@ class Prepare(Command):
         parser.add_argument("--out", metavar="O", required=True, help="new folder; it opens as a source with splits")
         parser.add_argument("--copy", action="store_true", help="copy the images into class folders")
         parser.add_argument("--attribute", metavar="NAME", help="take another attribute as the label")
+        if asked := _named(argv, "datasets"):
+            add_settings(parser, registry.find("datasets", asked))
 
     def run(self, args: argparse.Namespace) -> Result:
         """Prepare."""
         from simcore.datasets import prepare
 
         return prepare(
-            args.name,
+            strategy_from(args, registry.find("datasets", args.name)),
             archive=args.archive,
             out=args.out,
             copy=args.copy,
             attribute=args.attribute,
             quiet=args.quiet,
         ).to_json()
+
+    def show(self, result: Result) -> Iterator[str]:
+        """Counts by split, and what was left out."""
+        yield "already prepared" if result["done_before"] else f"prepared {result['dataset']} at {result['out']}"
+        for split, count in result["num_images"].items():
+            yield f"  {split}: {count:,} images"
+        for reason, count in result["left_out"].items():
+            yield f"  left out, {reason}: {count:,}"
 
 
 class Run(Command):

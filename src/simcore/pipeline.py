@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.embeddings import is_store
+from simcore.artifacts.files import written_aside
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource, open_images
 from simcore.images.opening import parse_source
@@ -167,6 +168,17 @@ def evaluate(
         model, _labelled(train, "train"), _labelled(test, "test"), out=None if out is None else Path(out), quiet=quiet
     )
     return report
+
+
+def write_comparison(reports: Mapping[str, Report], *, out: StrPath) -> list[str]:
+    """Line up reports by run; leave ``comparison.csv`` and ``comparison.tex`` in ``out`` and give the table's lines."""
+    from simcore.tasks import compare
+
+    table = compare(reports.items())
+    for name, text in (("comparison.csv", table.to_csv()), ("comparison.tex", table.to_latex())):
+        with written_aside(Path(out) / name) as aside:
+            aside.write_text(text, "utf-8")
+    return table.to_lines()
 
 
 def predict(

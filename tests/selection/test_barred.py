@@ -7,7 +7,7 @@ import pytest
 
 from simcore import registry
 from simcore.artifacts import Embeddings
-from simcore.errors import SimcoreError
+from simcore.errors import SimcoreError, SimcoreWarning
 
 
 def matrices() -> tuple[Embeddings, Embeddings]:
@@ -22,7 +22,7 @@ def matrices() -> tuple[Embeddings, Embeddings]:
 def test_no_selector_chooses_a_barred_row(name):
     target, pool = matrices()
     barred = dataclasses.replace(pool, barred=np.arange(30, 36))
-    with pytest.warns(Warning):
+    with pytest.warns(SimcoreWarning, match="more than|NaN"):
         chosen = registry.find("selection", name)().select(target, barred, budget=40)
     assert sorted(chosen.indices.tolist()) == [row for row in range(30) if row != 3]
     assert chosen.num_invalid == 1
@@ -31,9 +31,9 @@ def test_no_selector_chooses_a_barred_row(name):
 def test_barring_rows_is_selecting_from_a_pool_without_them():
     target, pool = matrices()
     selector = registry.find("selection", "simcore")(num_clusters=3)
-    with pytest.warns(Warning, match="1 of 36"):
+    with pytest.warns(SimcoreWarning, match="1 of 36"):
         barred = selector.select(target, dataclasses.replace(pool, barred=np.arange(30, 36)), budget=12)
-    with pytest.warns(Warning, match="1 of 30"):
+    with pytest.warns(SimcoreWarning, match="1 of 30"):
         without = selector.select(target, pool.take(np.arange(30)), budget=12)
     assert np.array_equal(barred.indices, without.indices)
     assert barred.objective == without.objective

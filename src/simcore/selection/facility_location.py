@@ -17,7 +17,7 @@ from simcore.settings import setting
 
 __all__ = ["FacilityLocation"]
 
-MAX_ENTRIES = 1 << 24  # of all neighbour lists together, some 50 bytes each at most
+MAX_ENTRIES = 1 << 22  # of all neighbour lists together, some 50 bytes each at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class FacilityLocation(Selector):
 
     Each x knows its ``num_near`` nearest rows and counts others as 0, so memory is O(|X| num_near) (Lindgren, Wu,
     Dimakis, "Leveraging Sparsity for Efficient Submodular Data Summarization", NeurIPS 2016). Unset, lists are as
-    long as 16 million entries in all allow: whole for small pools, where the greedy is that of the full matrix. When
+    long as 4 million entries in all allow: whole for small pools, where the greedy is that of the full matrix. When
     lists are used up, new ones are made of the rows left.
 
     ``rounds`` counts the caps gone through; objective: the mean over x of its capped sum when each cap was done.

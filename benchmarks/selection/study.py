@@ -1,0 +1,206 @@
+"""Which selector finds most of what the target wants: precision, spread over classes, objective and time of each.
+
+The protocol: X is the first 100 train images of each class of a fine-grained target of Tiny-ImageNet, U every other
+train image; a second pool adds CIFAR-10. Labels are used for nothing but the figures. A store holds the features of
+all of Tiny-ImageNet's train images by one encoder, as `simcore embed` leaves it; CIFAR-10's is a second store.
+
+    python benchmarks/selection/study.py --data DIR --stores NAME=STORE [NAME=STORE ...] [--cifar NAME=STORE ...]
+
+DIR holds targets.json. NAME is an encoder's; several stores also make an ensemble. One picture of each pick order is
+cut at all budgets, since a smaller budget is a prefix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import machine
+from simcore.artifacts import Embeddings, Selection
+from simcore.selection import (
+    DensityRatio,
+    FacilityLocation,
+    KCenter,
+    LinearClassifier,
+    Oracle,
+    Random,
+    SimCore,
+    Top,
+    select_coreset,
+)
+
+RESULT = Path(__file__).parents[1] / "results" / "selection_study.json"
+BUDGETS = (1_000, 2_000, 5_000, 10_000)
+NUM_TARGET_PER_CLASS = 100
+NO_CLASS = 1_000  # label of rows that are no Tiny-ImageNet image
+
+SELECTORS: dict[str, Any] = {
+    "random": Random(),
+    "random by class": Random(by_class=True),
+    "oracle": Oracle(),
+    "simcore": SimCore(),
+    "simcore, every x": SimCore(num_clusters=1_000_000),
+    "simcore, whitened": SimCore(whiten=True),
+    "simcore, every x, whitened": SimCore(num_clusters=1_000_000, whiten=True),
+    "facility_location": FacilityLocation(),
+    "facility_location, whitened": FacilityLocation(whiten=True),
+    "top": Top(),
+    "top, whitened": Top(whiten=True),
+    "k_center": KCenter(),
+    "density_ratio, plain": DensityRatio(whiten=False),
+    "density_ratio": DensityRatio(),
+    "density_ratio, quota by cluster": DensityRatio(quota="cluster"),
+    "density_ratio, quota by x": DensityRatio(quota="x"),
+    "linear_classifier": LinearClassifier(),
+    "linear_classifier, whitened": LinearClassifier(whiten=True),
+    "linear_classifier, quota by cluster": LinearClassifier(quota="cluster"),
+}
+DEDUPLICATED = {"simcore, deduplicated": SimCore(), "density_ratio, deduplicated": DensityRatio()}
+STOPS = {
+    "simcore, published stop": SimCore(),
+    "simcore, patience 1": SimCore(patience=1),
+    "simcore, stop by centroid": SimCore(stop_by="centroid"),
+    "density_ratio, precision 0.3": DensityRatio(min_precision=0.3),
+    "density_ratio, precision 0.1": DensityRatio(min_precision=0.1),
+}
+
+
+class Task:
+    """One target and one pool, seen by one encoder."""
+
+    def __init__(self, tiny: Embeddings, cifar: Embeddings | None, wanted: list[int]) -> None:
+        labels = tiny.labels
+        own = np.zeros(len(labels), np.bool_)
+        for label in wanted:
+            own[np.flatnonzero(labels == label)[:NUM_TARGET_PER_CLASS]] = True
+        features = np.asarray(tiny.features)
+        self.wanted = np.array(wanted)
+        self.target = Embeddings.from_array(features[own], labels=labels[own])
+        rows, self.labels = features[~own], labels[~own]
+        if cifar is not None:
+            rows = np.concatenate([rows, np.asarray(cifar.features)])
+            self.labels = np.concatenate([self.labels, NO_CLASS + cifar.labels])
+        self.pool = Embeddings.from_array(rows, labels=self.labels)
+
+    @property
+    def pair(self) -> tuple[Embeddings, Embeddings]:
+        return self.target, self.pool
+
+    def figures(self, picks: np.ndarray) -> dict[str, float]:
+        """Precision in percent, and over how many classes of the target the hits spread (exp of the entropy)."""
+        labels = self.labels[picks]
+        hits = labels[np.isin(labels, self.wanted)]
+        share = np.unique(hits, return_counts=True)[1] / max(1, len(hits))
+        return {
+            "precision": round(100 * len(hits) / max(1, len(picks)), 2),
+            "classes": round(float(np.exp(-(share * np.log(share)).sum())), 2) if len(hits) else 0.0,
+        }
+
+    def covered(self, picks: np.ndarray) -> float:
+        """Facility location per x: the mean over X of the best cosine among the picks."""
+        units = [
+            np.asarray(e.features[:] if rows is None else e.features.take(rows), np.float32)
+            for e, rows in ((self.target, None), (self.pool, picks))
+        ]
+        target, chosen = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in units)
+        return round(float((target @ chosen.T).max(axis=1).mean()), 5)
+
+    def base_rate(self) -> float:
+        return round(100 * float(np.isin(self.labels, self.wanted).mean()), 2)
+
+
+def measure(task: Task, name: str, choose: Callable[[], Selection], *, whole: bool = False) -> Iterator[dict[str, Any]]:
+    """Select once and judge the picks at every budget, or as they are where the selector stops by itself."""
+    began = time.perf_counter()
+    chosen = choose()
+    seconds = round(time.perf_counter() - began, 2)
+    for budget in (len(chosen),) if whole else BUDGETS:
+        picks = chosen.indices[:budget]
+        row = {"selector": name, "budget": len(picks), **task.figures(picks), "covered": task.covered(picks)}
+        if whole:
+            row |= {"stop_reason": chosen.stop_reason, "stop": chosen.settings.get("stop")}
+        yield row | {"seconds": seconds}
+
+
+def study(task: Task) -> Iterator[dict[str, Any]]:
+    target, pool = task.pair
+    for name, selector in SELECTORS.items():
+        yield from measure(task, name, lambda s=selector: s.select(target, pool, budget=BUDGETS[-1]))
+    for name, selector in DEDUPLICATED.items():
+        choose = lambda s=selector: select_coreset(s, [task.pair], budget=BUDGETS[-1], deduplicate=0.98)  # noqa: E731
+        yield from measure(task, name, choose)
+    for name, selector in STOPS.items():
+        yield from measure(task, name, lambda s=selector: s.select(target, pool), whole=True)
+
+
+def study_ensemble(tasks: list[Task]) -> Iterator[dict[str, Any]]:
+    """Judge by the first encoder's features; picks are of all."""
+    pairs = [task.pair for task in tasks]
+    for name, selector in {"simcore": SimCore(), "density_ratio": DensityRatio()}.items():
+        choose = lambda s=selector: select_coreset(s, pairs, budget=BUDGETS[-1])  # noqa: E731
+        yield from measure(tasks[0], f"{name}, ensemble", choose)
+
+
+def named(values: list[str]) -> dict[str, Embeddings]:
+    pairs = (value.partition("=")[::2] for value in values)
+    return {name: Embeddings.load(place) for name, place in pairs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with targets.json")
+    parser.add_argument("--stores", nargs="+", required=True, metavar="NAME=STORE")
+    parser.add_argument("--cifar", nargs="*", default=[], metavar="NAME=STORE")
+    parser.add_argument("--targets", nargs="*", help="some of the targets; default: all")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    wanted = {name: target["labels"] for name, target in json.loads((args.data / "targets.json").read_text()).items()}
+    stores, cifar = named(args.stores), named(args.cifar)
+    rows: list[dict[str, Any]] = []
+    for target in args.targets or wanted:
+        for second in (False, True) if cifar else (False,):
+            seen = {
+                n: Task(s, cifar.get(n) if second else None, wanted[target])
+                for n, s in stores.items()
+                if not second or n in cifar
+            }
+            shared = {"target": target, "pool": "tiny+cifar10" if second else "tiny"}
+            for name, task in seen.items():
+                rows += (shared | {"encoder": name, "base_rate": task.base_rate()} | row for row in study(task))
+            if len(seen) > 1:
+                ensemble = study_ensemble(list(seen.values()))
+                rows += (shared | {"encoder": "+".join(seen)} | row for row in ensemble)
+            show(rows, shared)
+            write(args, rows)
+
+
+def show(rows: list[dict[str, Any]], shared: dict[str, str]) -> None:
+    for row in rows:
+        if all(row[key] == value for key, value in shared.items()):
+            print(
+                "{target:9} {pool:12} {encoder:18} {selector:36} B={budget:6d} precision {precision:6.2f} "
+                "classes {classes:5.2f} covered {covered:.4f} {seconds:7.2f} s".format(**row)
+            )
+
+
+def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    command = "python benchmarks/selection/study.py --data DIR --stores " + " ".join(
+        f"{value.partition('=')[0]}=STORE" for value in args.stores
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine.describe(), "command": command, "budgets": BUDGETS, "rows": rows}
+    args.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

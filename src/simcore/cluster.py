@@ -84,7 +84,7 @@ def _connect(ray: Any, address: str) -> None:
         what = "Ray cannot be started here" if address == "local" else f"no Ray cluster answers at '{address}'"
         raise SimcoreError(f"{what} ({first_line(error)})") from error
     # Ray tells of workers that died on stdout, which belongs to the result; simcore says what matters itself.
-    worker = importlib.import_module("ray._private.worker")
+    worker: Any = importlib.import_module("ray._private.worker")
     worker._worker_logs_enabled = False
 
 

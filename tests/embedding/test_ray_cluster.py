@@ -162,7 +162,7 @@ def test_the_store_is_byte_for_byte_that_of_this_process(make_folder, encoder, t
     assert len(there) == len(here) == NUM_IMAGES - 1
     kept = Embedder(encoder, engine="ray", **settings)(images)
     assert np.array_equal(np.asarray(kept.features), np.asarray(here.features))
-    with pytest.raises(BadDataError, match="img_00020.jpg"):
+    with pytest.raises(BadDataError, match="img_00020"):
         Embedder(encoder, engine="ray", strict=True, **settings)(images, tmp_path / "strict")
 
 
@@ -202,7 +202,7 @@ def test_rows_that_kill_every_worker_are_named_and_the_rest_is_kept(make_folder,
     images = open_images(make_folder(NUM_IMAGES))
     settings = {"batch_size": 4, "engine": "ray", "quiet": True}
     deadly = dying(images, tmp_path / "marks", "img_00042.jpg", deaths=ray_cluster.MAX_FAILURES)
-    with pytest.raises(SimcoreError, match="3 Ray workers died of rows 40 to 43 .*run the same command again"):
+    with pytest.raises(SimcoreError, match=r"3 Ray workers died of rows 40 to 43 .*run the same command again"):
         Embedder(encoder, **settings)(deadly, tmp_path / "store")
     assert list((tmp_path / "store" / ".working").rglob("piece-*"))
     resumed = Embedder(encoder, **settings)(deadly, tmp_path / "store")
@@ -223,5 +223,5 @@ def test_a_connection_that_is_there_is_used_and_left_alone(workers):
 def test_an_address_without_a_cluster_is_one_line_and_quick(workers, monkeypatch):
     monkeypatch.setattr(workers, "is_initialized", lambda: False)
     monkeypatch.setattr(simcore.cluster, "PROBE_SECONDS", 1.0)
-    with pytest.raises(SimcoreError, match="no Ray cluster answers at '127.0.0.1:1' "), connected("127.0.0.1:1"):
+    with pytest.raises(SimcoreError, match="no Ray cluster answers at"), connected("127.0.0.1:1"):
         pass

@@ -57,12 +57,12 @@ class Chunk:
 class EmbedActor:
     """Holds the network on one device and turns batches into features."""
 
-    def __init__(self, embedder: Embedder) -> None:
+    _embedder: Embedder
+
+    def prepare(self, embedder: Embedder) -> None:
+        """Put the network in place."""
         embedder.encoder.to(pick_device(embedder.device))  # Ray shows an actor its own GPU as the only one
         self._embedder = embedder
-
-    def ready(self) -> None:
-        """Answer once the network is in place."""
 
     def embed(self, batches: Sequence[Batch]) -> list[Piece]:
         """Embed the batches of a chunk."""
@@ -130,15 +130,17 @@ class _Crew:
         self._source = ray.put(dataclasses.replace(images, listing=images.listing.slice(0, 0)))
         needs = {"num_gpus": 1} if device == "cuda" else {}
         kind = ray.remote(EmbedActor).options(num_cpus=num_actors > 1, max_restarts=MAX_RESTARTS, **needs)
-        model = ray.put(_for_actors(embedder, device))
-        self._actors = [kind.remote(model) for _ in range(num_actors)]
+        self._embedder = ray.put(_for_actors(embedder, device))
+        self._actors = [kind.remote() for _ in range(num_actors)]
         self._idle: list[Any] = []
-        self._starting = {actor.ready.remote(): actor for actor in self._actors}
+        self._starting: dict[Any, Any] = {}
         self._decoding: dict[Any, tuple[Chunk, Any]] = {}
         self._decoded: collections.deque[tuple[Chunk, Any]] = collections.deque()
         self._embedding: dict[Any, tuple[Chunk, Any, Any]] = {}
         self._again: collections.deque[Chunk] = collections.deque()
         self._failures: dict[Chunk, int] = collections.Counter()
+        for actor in self._actors:
+            self._start(actor)
 
     def work(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, list[Piece]]]:
         """Embed chunks, as many at once as there is room for; give each with its batches, in any order."""
@@ -148,7 +150,7 @@ class _Crew:
                 return
             for ref in self._wait():
                 if ref in self._starting:
-                    self._start(ref)
+                    self._take_started(ref)
                 elif ref in self._decoding:
                     self._take_decoded(ref)
                 else:
@@ -163,7 +165,7 @@ class _Crew:
 
     def _hand_out(self, chunks: Iterator[Chunk]) -> None:
         room = self._num_decoders + 2 * len(self._actors) - len(self._decoding) - len(self._decoded)
-        for chunk in itertools.islice(self._next(chunks), max(0, room)):
+        for chunk in itertools.islice(iter(lambda: self._next(chunks), None), max(0, room)):
             listing = self._images.listing.take(np.arange(chunk.start, chunk.stop)).combine_chunks()
             done, batches = self._decode.remote(self._source, listing, chunk, self._transform, self._batch_size)
             self._decoding[done] = chunk, batches
@@ -172,10 +174,8 @@ class _Crew:
             actor = self._idle.pop()
             self._embedding[actor.embed.remote(batches)] = chunk, batches, actor
 
-    def _next(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        while self._again:
-            yield self._again.popleft()
-        yield from chunks
+    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        return self._again.popleft() if self._again else next(chunks, None)
 
     def _wait(self) -> list[Any]:
         """Wait until something is done; ``fetch_local`` would bring the pixels here."""
@@ -185,14 +185,17 @@ class _Crew:
             warnings.warn("the Ray cluster has no room for the network yet; waiting", SimcoreWarning, stacklevel=7)
         return list(ready)
 
-    def _start(self, ref: Any) -> None:
-        """Let an actor work once its network is in place; do without one that cannot be had."""
+    def _start(self, actor: Any) -> None:
+        self._starting[actor.prepare.remote(self._embedder)] = actor
+
+    def _take_started(self, ref: Any) -> None:
+        """Let an actor work now that its network is in place; do without one that cannot be had."""
         actor = self._starting.pop(ref)
         try:
             self._ray.get(ref)
             self._idle.append(actor)
         except self._ray.exceptions.ActorUnavailableError:
-            self._starting[actor.ready.remote()] = actor
+            self._start(actor)
         except self._ray.exceptions.RayActorError as error:
             self._actors.remove(actor)
             if not self._actors:
@@ -213,7 +216,7 @@ class _Crew:
         try:
             found = self._ray.get(ref)
         except self._ray.exceptions.RayActorError as error:
-            self._starting[actor.ready.remote()] = actor
+            self._start(actor)
             self._count_failure(chunk, error)
             self._decoded.appendleft((chunk, batches))
         except self._ray.exceptions.RayTaskError as error:

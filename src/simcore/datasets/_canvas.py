@@ -136,20 +136,23 @@ def crops(bank: Field, rng: np.random.Generator, count: int, size: int) -> Field
     return np.stack([bank[w, r : r + size, c : c + size] for w, (r, c) in zip(which, corner, strict=True)])
 
 
-def backdrop(canvas: Canvas, bank: Field, typical: tuple[float, float] | None = None) -> Field:
+def backdrop(canvas: Canvas, bank: Field, typical: tuple[float, float], plain: float) -> Field:
     """Draw what is behind: two shades of one hue mixed by noise, [B, 3, S, S].
 
-    ``typical`` is the range of hues that suits the object; two of five pictures have any hue all the same.
+    A share ``plain`` of the pictures lies on pale, even, earthy ground. Of the others three in five have a hue from
+    the range ``typical``, the rest any hue.
     """
-    low, high = typical or (0.0, 1.0)
-    hue = np.where(canvas.some(0.6), canvas.uniform(low, high), canvas.uniform(0, 1))
-    depth, light = canvas.uniform(0.03, 0.85) ** 1.6, canvas.uniform(0.3, 0.95)
-    contrast = canvas.uniform(0.1, 0.6)
+    even = canvas.some(plain)
+    hue = np.where(canvas.some(0.6), canvas.uniform(*typical), canvas.uniform(0, 1))
+    hue = np.where(even, canvas.uniform(0.05, 0.17), hue)
+    depth = np.where(even, canvas.uniform(0.02, 0.25), canvas.uniform(0.03, 0.85) ** 1.6)
+    light = np.where(even, canvas.uniform(0.5, 0.9), canvas.uniform(0.3, 0.95))
+    contrast = np.where(even, canvas.uniform(0.05, 0.25), canvas.uniform(0.1, 0.6))
     noise = crops(bank, canvas.rng, canvas.count, canvas.size)
-    noise = np.where(canvas.some(0.25), np.clip(6 * noise - 2.5, 0, 1), noise).astype(np.float32)
+    noise = np.where(canvas.some(0.25) & ~even, np.clip(6 * noise - 2.5, 0, 1), noise)
     first = hsv(hue, depth, light)
     second = hsv(hue + canvas.normal(0, 0.05), depth * canvas.uniform(0.5, 1.3), light * (1 - contrast))
-    return first + noise[:, None] * (second - first)
+    return (first + noise[:, None] * (second - first)).astype(np.float32)
 
 
 def develop(canvas: Canvas, behind: Field, bank: Field) -> npt.NDArray[np.uint8]:

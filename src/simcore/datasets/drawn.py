@@ -34,6 +34,7 @@ __all__ = ["Drawn", "DrawnSources"]
 
 BATCH = 4
 MOTH_GROUND = (0.05, 0.35)
+PLAIN_MOTHS, PLAIN_OTHERS = 0.8, 0.3  # shares of pictures on pale, even ground
 JPEG_QUALITY = 90
 ROWS_PER_GROUP = 100
 
@@ -112,7 +113,8 @@ class Drawn:
             canvas = Canvas(rng, min(BATCH, number - start), self.image_size)
             paint, hues = PAINTERS[kind]
             paint(canvas)
-            yield from map(_encode, develop(canvas, backdrop(canvas, bank, hues), bank))
+            behind = backdrop(canvas, bank, hues, PLAIN_MOTHS if hues is MOTH_GROUND else PLAIN_OTHERS)
+            yield from map(_encode, develop(canvas, behind, bank))
 
     def _draw_pool(self, bank: Field) -> tuple[list[bytes], npt.NDArray[np.int64]]:
         """Draw the pool's pictures, mixed, and which kind each is."""

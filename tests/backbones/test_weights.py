@@ -98,6 +98,14 @@ def test_of_teacher_and_student_the_teacher_is_taken(fresh, trained):
     assert same(fresh, trained)
 
 
+def test_of_a_run_of_dino_the_teacher_is_taken(fresh, trained):
+    tensors = {f"backbone.{name}": torch.zeros_like(value) for name, value in trained.items()}
+    tensors |= {f"teacher_backbone.module.{name}": value for name, value in trained.items()}
+    report = load_weights(fresh, {"model": tensors, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}})
+    assert report.prefix == "teacher_backbone.module."
+    assert same(fresh, trained)
+
+
 def test_other_shapes_are_listed(fresh, trained):
     tensors = {**trained, "conv1.weight": torch.zeros(64, 3, 3, 3)}
     with pytest.raises(

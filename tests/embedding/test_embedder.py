@@ -74,6 +74,17 @@ def test_strict_stops_and_leaves_no_table(bad_folder, encoder, tmp_path, num_wor
         Embedder(encoder, strict=True, quiet=True)(open_images(bad_folder), tmp_path / "s")
 
 
+def test_strict_refuses_a_cut_shard(ten_pngs, encoder, tmp_path):
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(ten_pngs[1].read_bytes()[:9000])
+    with pytest.warns(SimcoreWarning, match="incomplete"):
+        images = open_images(cut)
+    with pytest.raises(BadDataError, match=r"1 incomplete: cut.tar \(truncated .*no table was made"):
+        Embedder(encoder, strict=True, quiet=True)(images, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert 0 < len(Embedder(encoder, quiet=True)(images)) < 10
+
+
 def test_nothing_readable_is_an_error(tmp_path, encoder):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.jpg").write_bytes(b"")

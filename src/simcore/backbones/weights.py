@@ -25,6 +25,7 @@ WRAPPERS = (
     "online_encoder.",
     "student.",
     "teacher.",
+    "teacher_backbone.",
     "trunk.",
     "visual.",
     "net.",

@@ -86,6 +86,7 @@ class Embedder:
         images = _open(source) if isinstance(source, str | os.PathLike) else source
         if not len(images):
             raise SimcoreError(f"{images.name}: no images")
+        self._refuse_incomplete(images)
         if self.device != "auto" and self.engine == "local":
             self.encoder.to(pick_device(self.device))
         made = self._in_memory(images) if out is None else self._into_store(images, Path(out))
@@ -212,6 +213,12 @@ class Embedder:
         with torch.autocast(self.encoder.device.type, dtype=low, enabled=low is not None):
             features: npt.NDArray[np.float32] = self.encoder(images).cpu().numpy()
         return features
+
+    def _refuse_incomplete(self, images: ImageSource) -> None:
+        incomplete = images.notes.incomplete
+        if self.strict and incomplete:
+            told = "; ".join(f"{name} ({reason})" for name, reason in incomplete[:3])
+            raise BadDataError(f"{images.name}: {len(incomplete)} incomplete: {told}; no table was made (--strict)")
 
     def _refuse_bad(self, piece: Piece, images: ImageSource) -> None:
         bad = int((~piece.kept).sum())

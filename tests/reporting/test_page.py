@@ -261,3 +261,23 @@ def test_a_page_that_cannot_be_written_is_one_clear_error_and_leaves_nothing(inp
     with pytest.raises(SimcoreError, match="cannot be written"):
         write_report(inputs.selection, out=tmp_path / "file" / "r.html")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_more_picks_than_a_page_lists_are_counted_and_said(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("simcore.reporting.page.MAX_SHOWN", 25)
+    monkeypatch.setattr("simcore.reporting._album.MAX_PICK_PICTURES", 10)
+    page = Reader(write_report(inputs.selection, out=tmp_path / "r.html", **inputs.as_arguments()).read_text("utf-8"))
+    assert len(page.data["picks"]["id"]) == len(page.data["map"]["picks"]) == 25
+    assert [bool(thumb) for thumb in page.data["picks"]["thumb"]] == [place < 10 and place != 2 for place in range(25)]
+    assert page.data["charts"]["precision"]["series"][0]["x"][-1] == 40
+    text = " ".join(page.text.split())
+    assert "40 of 200 pool images" in text
+    assert "The first 25 of 40 are listed." in text
+
+
+def test_base_rate_counts_labelled_rows_by_class_name(inputs):
+    from simcore.reporting._curves import base_rate
+
+    assert base_rate(inputs.pool, inputs.target) == pytest.approx(np.mean(np.arange(200) % 6 < 3))
+    part = dataclasses.replace(inputs.target, table=inputs.target.table.slice(0, 1))  # only 'ash' is there
+    assert base_rate(inputs.pool, part) == pytest.approx(np.mean(np.arange(200) % 6 == 0))

@@ -18,6 +18,7 @@ from simcore.reporting._thumbnails import MIME, Room, Thumbnail, thumbnails
 
 PAGE_BYTES = 8_400_000
 EXEMPLARS = 6
+MAX_PICK_PICTURES = 7_000
 MAX_POOL_PICTURES = 400
 MAX_TARGET_PICTURES = 700
 MAP_STEPS = 2000  # coordinates are whole numbers from 0 to this
@@ -120,14 +121,18 @@ def fill_album(
     beside = exemplars(selection, known, EXEMPLARS) if known is not None else {}
     target_rows = _target_rows(target, beside, nearest, plane)
     pool_rows = _thinned(plane.pool_rows.tolist(), MAX_POOL_PICTURES) if plane is not None else []
-    room = Room.for_pictures(len(selection) + min(len(target_rows), MAX_TARGET_PICTURES) + len(pool_rows), PAGE_BYTES)
+    room = Room.for_pictures(
+        min(len(selection), MAX_PICK_PICTURES) + min(len(target_rows), MAX_TARGET_PICTURES) + len(pool_rows), PAGE_BYTES
+    )
     ids = list(selection.ids) or [str(row) for row in selection.indices.tolist()]
     target_ids = _ids(target, target_rows)
     reserve = Room(room.num_bytes // 8, room.side)
     target_pictures = thumbnails(target_images, target_ids[:MAX_TARGET_PICTURES], reserve)
     target_pictures += [Thumbnail()] * (len(target_ids) - len(target_pictures))
     room.num_bytes -= room.num_bytes // 8
-    pick_pictures = thumbnails(pool_images, ids, room)
+    pick_pictures = thumbnails(pool_images, ids[:MAX_PICK_PICTURES], room)
+    room.num_without_room += len(ids) - len(pick_pictures)
+    pick_pictures += [Thumbnail()] * (len(ids) - len(pick_pictures))
     small = Room(room.num_bytes, min(room.side, 64))
     places = {row: i for i, row in enumerate(target_rows)}
     return Album(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from simcore.artifacts import Embeddings, Selection
 from simcore.training.log import read_log
@@ -80,11 +81,16 @@ def hits(selection: Selection, target: Embeddings | None) -> npt.NDArray[np.bool
 
 
 def base_rate(pool: Embeddings | None, target: Embeddings | None) -> float | None:
-    """Give the share of the pool whose class is one of the target's."""
-    if pool is None or target is None or not len(pool) or not (pool.labels >= 0).any():
+    """Give the share of the pool's labelled rows whose class is one of the target's."""
+    if pool is None or target is None:
         return None
-    wanted = np.asarray([name in set(_present(target)) for name in pool.classes] + [False])
-    return float(wanted[pool.labels].mean())
+    wanted = set(_present(target))
+    known = hit = 0
+    for entry in pc.value_counts(pool.table["label"]).to_pylist():
+        if entry["values"] is not None and 0 <= entry["values"] < len(pool.classes):
+            known += entry["counts"]
+            hit += entry["counts"] * (pool.classes[entry["values"]] in wanted)
+    return hit / known if known else None
 
 
 def _present(target: Embeddings) -> list[str]:

@@ -13,7 +13,7 @@ from simcore.artifacts import Embeddings, Selection
 Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
-MAX_TARGET_ROWS = 20_000
+MAX_TARGET_ROWS = 8_000
 MAX_TARGET_POINTS = 1_200
 MAX_POOL_POINTS = 1_500
 BLOCK = 1024

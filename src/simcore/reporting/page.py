@@ -23,6 +23,7 @@ from simcore.reporting import _facts as facts
 from simcore.reporting import _neighbours as neighbours
 from simcore.reporting._album import Album, fill_album
 
+MAX_SHOWN = 20_000
 PAGE_FILES = ("report.css", "report.js", "report.html.j2")
 
 
@@ -41,7 +42,8 @@ def write_report(
 
     Every part but the selection may be missing; the page then says what it cannot show. Pictures are found by id,
     so ``pool_images`` may be the whole pool or the coreset alone. Thumbnails fill at most about 8 MB, earliest picks
-    first; what has no room stays a named placeholder. Equal inputs give equal bytes.
+    first; what has no room stays a named placeholder, and picks past the first 20,000 are counted but not listed.
+    Equal inputs give equal bytes.
 
     Args:
         selection: what was chosen.
@@ -54,8 +56,9 @@ def write_report(
     Returns:
         The path written.
     """
-    known = neighbours.geometry(selection, target, pool)
-    album = fill_album(selection, known, target, pool, target_images, pool_images)
+    shown = selection.prefix(MAX_SHOWN)
+    known = neighbours.geometry(shown, target, pool)
+    album = fill_album(shown, known, target, pool, target_images, pool_images)
     hit = curves.hits(selection, target)
     rate = curves.base_rate(pool, target) if hit is not None else None
     text = _render(
@@ -74,7 +77,8 @@ def write_report(
         settings=facts.flat(selection.settings),
         parents=facts.flat(selection.parents),
         album=album,
-        data=_data(selection, album, hit, rate, runs),
+        num_shown=len(shown),
+        data=_data(shown, album, hit, _charts(selection, hit, rate, runs)),
     )
     place = Path(out)
     with written_aside(place) as aside:
@@ -92,7 +96,7 @@ def _name_of(store: Embeddings | None, otherwise: str) -> str:
     return "/".join(source.rstrip("/").split("/")[-2:]) or otherwise
 
 
-def _data(selection: Selection, album: Album, hit: Any, rate: float | None, runs: Sequence[Path]) -> dict[str, Any]:
+def _data(selection: Selection, album: Album, hit: Any, charts: dict[str, Any]) -> dict[str, Any]:
     """All that the script of the page draws, as plain lists."""
     return {
         "picks": {
@@ -102,7 +106,7 @@ def _data(selection: Selection, album: Album, hit: Any, rate: float | None, runs
             "cluster": selection.clusters.tolist(),
             "similarity": _rounded(selection.similarities),
             "label": None if selection.labels is None else selection.labels.tolist(),
-            "hit": None if hit is None else hit.astype(int).tolist(),
+            "hit": None if hit is None else hit[: len(selection)].astype(int).tolist(),
             **album.picks(),
         },
         "classes": list(selection.classes),
@@ -110,7 +114,7 @@ def _data(selection: Selection, album: Album, hit: Any, rate: float | None, runs
         "duplicates": album.duplicates,
         "exemplars": album.exemplars,
         "map": album.map(),
-        "charts": _charts(selection, hit, rate, runs),
+        "charts": charts,
     }
 
 

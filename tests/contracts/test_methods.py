@@ -83,6 +83,16 @@ def test_presets_can_be_made_and_unknown_ones_are_refused(cls):
         cls.preset("no such")
 
 
+def test_recipes_are_settings_whose_learning_rate_follows_the_batch_size(cls):
+    for name in cls.recipes:
+        assert name in cls.presets
+        whole = PretrainSettings(**cls.recipe(name))
+        half = PretrainSettings(**cls.recipe(name, whole.batch_size // 2))
+        assert (half.batch_size, half.lr) == (whole.batch_size // 2, pytest.approx(whole.lr / 2))
+    with pytest.raises(UsageError, match="no recipe"):
+        cls.recipe("no such")
+
+
 def test_nine_images_in_batches_of_eight_train_and_leave_a_backbone(cls, images, backbone, tmp_path):
     done = run(small(cls), images, backbone, tmp_path / "run")
     lines = read_log(done.path)

@@ -106,3 +106,13 @@ def test_too_few_images_or_too_small_a_batch_are_refused() -> None:
         plan(num_images=1)
     with pytest.raises(UsageError, match="--batch-size is 2, but must be at least 4"):
         plan(batch_size=2, world_size=2)
+
+
+def test_fixed_steps_run_through_the_images_evenly_without_end() -> None:
+    one = plan(num_images=10, batch_size=4, fixed_steps=3)
+    assert one.steps_per_epoch == 3
+    assert one.images_per_epoch == 12
+    rows = np.concatenate([batch for epoch in range(5) for batch in epoch_rows(one, epoch)])
+    assert len(rows) == 60
+    assert np.array_equal(np.bincount(rows), np.full(10, 6))
+    assert sorted(rows[:10].tolist()) == list(range(10))

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import nn
 
 from simcore.artifacts import Checkpoint
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource, open_images
 from simcore.methods.simclr import SimCLR
 from simcore.training import PretrainSettings, pretrain
@@ -114,6 +114,32 @@ def test_the_backbone_opens_with_plain_timm(folder: Folder, tmp_path: Path) -> N
         assert json.loads(file.metadata()["simcore"])["image_size"] == 16
 
 
+def test_a_model_card_tells_of_data_and_settings(folder: Folder, tmp_path: Path) -> None:
+    place = folder()
+    run = train(open_images(place), tmp_path / "run")
+    card = (run.path / "model-card.md").read_text()
+    assert "# test_resnet, pretrained with simclr" in card
+    for said in (str(place), "9 images", "- temperature: 0.07", "- batch_size: 8", "- epoch: 3", "fingerprint"):
+        assert said in card
+
+
+def test_a_resnet_opens_in_torchvision(folder: Folder, tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    chosen = settings(epochs=1)
+    run = pretrain(
+        SimCLR(), open_images(folder(4)), backbone="resnet18", settings=chosen, out=tmp_path / "run", quiet=True
+    )
+    theirs, ours = torchvision.models.resnet18(), timm.create_model("resnet18", num_classes=0)
+    fitted = theirs.load_state_dict(weights(run.weights), strict=False)
+    assert fitted.missing_keys == ["fc.weight", "fc.bias"]
+    assert not fitted.unexpected_keys
+    ours.load_state_dict(weights(run.weights))
+    theirs.fc = nn.Identity()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(theirs.eval()(images), ours.eval()(images), atol=1e-5)
+
+
 def test_nine_images_in_batches_of_eight_use_eight_and_say_so(folder: Folder, tmp_path: Path) -> None:
     train(open_images(folder(9)), tmp_path / "run")
     lines = epochs_of(tmp_path / "run")
@@ -148,28 +174,35 @@ def test_unreadable_images_are_left_out_and_counted(folder: Folder, tmp_path: Pa
     assert all(np.isfinite(line["loss"]) for line in read_log(tmp_path / "run"))
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(folder: Folder, tmp_path: Path) -> None:
-    images = open_images(folder(20))
-    whole = train(images, tmp_path / "whole")
+def killed_at(step: int) -> SimCLR:
+    """SimCLR in whose training step the process gets a SIGTERM, once."""
 
-    class Killer(SimCLR):
+    class Killed(SimCLR):
         def build(self, backbone: nn.Module) -> Any:
             model = super().build(backbone)
-            step = model.training_step
+            train_on = model.training_step
 
             def training_step(batch: Any, moment: Any) -> Any:
-                if moment.step == 4:
+                if moment.step == step:
                     os.kill(os.getpid(), signal.SIGTERM)
-                return step(batch, moment)
+                return train_on(batch, moment)
 
             model.training_step = training_step
             return model
 
-    Killer.__module__ = SimCLR.__module__
+    Killed.__module__ = SimCLR.__module__  # whose name is the method's
+    return Killed()
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder(20))
+    whole = train(images, tmp_path / "whole")
+
     with pytest.raises(Stopped):
         pretrain(
-            Killer(), images, backbone="test_resnet", settings=settings(), out=tmp_path / "cut", resume=True, quiet=True
-        )
+            killed_at(4), images, backbone="test_resnet", settings=settings(), out=tmp_path / "cut", resume=True,
+            quiet=True,
+        )  # fmt: skip
     assert not Checkpoint.load(tmp_path / "cut").finished
     cut = train(images, tmp_path / "cut", resume=True)
     assert same(weights(whole.weights), weights(cut.weights))
@@ -276,3 +309,48 @@ settings = PretrainSettings(epochs=10, batch_size=8, image_size=16, num_workers=
 pretrain(SimCLR(), open_images(sys.argv[1]), backbone="test_resnet", settings=settings, out=Path(sys.argv[2]),
          resume=True, quiet=True)
 """
+
+
+def test_a_coreset_can_be_chosen_anew_on_the_way(folder: Folder, tmp_path: Path) -> None:
+    images, pool = open_images(folder(4)), open_images(folder(12, name="pool"))
+    asked: list[tuple[int, bool]] = []
+
+    def resample(backbone: nn.Module, number: int) -> ImageSource:
+        asked.append((number, backbone.training))
+        assert backbone(torch.zeros(1, 3, 16, 16)).shape == (1, 96)
+        return pool.take(np.arange(number, number + 5))
+
+    def run(method: SimCLR, out: str) -> Checkpoint:
+        chosen = settings(sampling_times=3, epochs=7, batch_size=4)
+        first = pool.take(np.arange(6))
+        return pretrain(
+            method, images, first, backbone="test_resnet", settings=chosen, out=tmp_path / out, resume=True, quiet=True,
+            resample=resample,
+        )  # fmt: skip
+
+    whole = run(SimCLR(), "whole")
+    assert asked == [(2, False), (3, False)]
+    lines = epochs_of(whole.path)
+    assert [line["coreset"] for line in lines] == [1, 1, 2, 2, 3, 3, 3]
+    assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21]
+    with pytest.raises(Stopped):
+        run(killed_at(10), "cut")
+    assert same(weights(run(SimCLR(), "cut").weights), weights(whole.weights))
+
+
+def test_choosing_anew_needs_something_to_choose_from(folder: Folder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sampling-times"):
+        train(open_images(folder()), tmp_path / "run", sampling_times=2)
+
+
+def test_with_labels_a_probe_says_how_the_features_fare(folder: Folder, tmp_path: Path) -> None:
+    for number, name in enumerate(("a", "b")):
+        place = tmp_path / "labelled" / name
+        place.mkdir(parents=True)
+        for image in range(6):
+            Image.new("RGB", (20, 20), (250 * number, 40 + image, 90)).save(place / f"{image}.png")
+    train(open_images(tmp_path / "labelled"), tmp_path / "run", probe_every=2, epochs=4)
+    assert ["knn" in line for line in epochs_of(tmp_path / "run")] == [False, True, False, True]
+    assert all(0 <= line["knn"] <= 100 for line in epochs_of(tmp_path / "run") if "knn" in line)
+    unlabelled = train(open_images(folder()), tmp_path / "plain", probe_every=1, epochs=1)
+    assert "knn" not in epochs_of(unlabelled.path)[0]

@@ -21,10 +21,12 @@ class Method(ABC):
     """A method of self-supervised learning.
 
     Its defaults are those of the published system (OpenSSL-SimCore, CVPR 2023); ``presets`` holds other sets of
-    values by name, ``paper`` being those of the method's own paper.
+    values by name, ``paper`` being those of the method's own paper. ``recipes`` holds, by the same names, the
+    training settings that go with them, for the paper's batch size (see :meth:`recipe`).
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     min_batch: ClassVar[int] = 2
     drop_last: ClassVar[bool] = False
 
@@ -34,6 +36,16 @@ class Method(ABC):
         if name not in cls.presets:
             raise UsageError(f"{cls.__name__} has no preset '{name}'{suggest(name, cls.presets)}")
         return cls(**{**cls.presets[name], **changes})
+
+    @classmethod
+    def recipe(cls, name: str, batch_size: int | None = None) -> dict[str, Any]:
+        """Give a preset's training settings; for another ``batch_size`` the learning rate is scaled in proportion."""
+        if name not in cls.recipes:
+            raise UsageError(f"{cls.__name__} has no recipe '{name}'{suggest(name, cls.recipes)}")
+        settings = dict(cls.recipes[name])
+        if batch_size is not None:
+            settings |= {"batch_size": batch_size, "lr": settings["lr"] * batch_size / settings["batch_size"]}
+        return settings
 
     def views(self, image_size: int) -> Any:
         """Make the maker of its views: two of each image, of ``image_size`` pixels."""

@@ -23,6 +23,19 @@ class BYOL(Method):
     """A predictor on the online network regresses the target network's projection, symmetrically."""
 
     presets = MappingProxyType({"paper": {"ema_schedule": "step"}})
+    recipes = MappingProxyType(
+        {
+            "paper": {
+                "optimizer": "lars",
+                "batch_size": 4096,
+                "lr": 3.2,
+                "weight_decay": 1.5e-6,
+                "warmup_epochs": 10,
+                "epochs": 1000,
+                "schedule": "cosine-per-step",
+            }
+        }
+    )
 
     hidden_dim: int = setting(4096, "hidden width of projector and predictor")
     projection_dim: int = setting(256, "width of the projection")

@@ -42,6 +42,21 @@ class DINO(Method):
             }
         }
     )
+    recipes = MappingProxyType(
+        {
+            "paper": {
+                "optimizer": "adamw",
+                "batch_size": 1024,
+                "lr": 0.002,
+                "weight_decay": 0.04,
+                "weight_decay_end": 0.4,
+                "warmup_epochs": 10,
+                "epochs": 300,
+                "schedule": "cosine-per-step",
+                "clip_grad": 3.0,
+            }
+        }
+    )
 
     out_dim: int = setting(65536, "outputs that student and teacher match")
     hidden_dim: int = setting(2048, "hidden width of the head")

@@ -30,6 +30,20 @@ class MAE(Method):
     """
 
     presets = MappingProxyType({"paper": {"norm_pix_loss": True}})
+    recipes = MappingProxyType(
+        {
+            "paper": {
+                "optimizer": "adamw",
+                "betas": (0.9, 0.95),
+                "batch_size": 4096,
+                "lr": 0.0024,
+                "weight_decay": 0.05,
+                "warmup_epochs": 40,
+                "epochs": 800,
+                "schedule": "cosine-per-step",
+            }
+        }
+    )
 
     mask_ratio: float = setting(0.75, "share of the patches that is hidden")
     norm_pix_loss: bool = setting(False, "paint patches of mean 0 and variance 1")

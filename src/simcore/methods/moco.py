@@ -34,6 +34,12 @@ class MoCo(Method):
             "v2": {"temperature": 0.2, "queue_size": 65536, "hidden_layer": True},
         }
     )
+    recipes = MappingProxyType(
+        {
+            "paper": {"batch_size": 256, "lr": 0.03, "epochs": 200, "schedule": "step", "lr_decay_epochs": (120, 160)},
+            "v2": {"batch_size": 256, "lr": 0.03, "epochs": 200, "schedule": "cosine"},
+        }
+    )
     drop_last: ClassVar[bool] = True
 
     temperature: float = setting(1.0, "divides the cosines")

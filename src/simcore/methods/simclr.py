@@ -21,6 +21,19 @@ class SimCLR(Method):
     """NT-Xent over both views of a batch, behind a head of two linear layers without batch normalisation."""
 
     presets = MappingProxyType({"paper": {"temperature": 0.1}})
+    recipes = MappingProxyType(
+        {
+            "paper": {
+                "optimizer": "lars",
+                "batch_size": 4096,
+                "lr": 4.8,
+                "weight_decay": 1e-6,
+                "warmup_epochs": 10,
+                "epochs": 1000,
+                "schedule": "cosine-per-step",
+            }
+        }
+    )
 
     temperature: float = setting(0.07, "divides the cosines of NT-Xent")
     projection_dim: int = setting(128, "width of the projection")

@@ -36,6 +36,9 @@ class SimSiam(Method):
             }
         }
     )
+    recipes = MappingProxyType(
+        {"paper": {"batch_size": 512, "lr": 0.025, "weight_decay": 1e-4, "epochs": 100, "schedule": "cosine"}}
+    )
 
     hidden_dim: int = setting(4096, "hidden width of the projector")
     projection_dim: int = setting(256, "width of the projection")

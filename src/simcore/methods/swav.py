@@ -43,6 +43,19 @@ class SwAV(Method):
             }
         }
     )
+    recipes = MappingProxyType(
+        {
+            "paper": {
+                "optimizer": "lars",
+                "batch_size": 4096,
+                "lr": 4.8,
+                "weight_decay": 1e-6,
+                "warmup_epochs": 10,
+                "epochs": 800,
+                "schedule": "cosine-per-step",
+            }
+        }
+    )
     drop_last: ClassVar[bool] = True
 
     num_prototypes: int = setting(100, "prototypes")

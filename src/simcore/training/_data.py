@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -14,15 +13,7 @@ from simcore.images.source import ImageSource
 from simcore.training._decoding import PIECE, Cache, Decoder, Piece, decoded
 from simcore.training._faults import Faults, name_of_row
 from simcore.training._plan import BatchPlan
-from simcore.training.trainable import ViewBatch
-from simcore.views import ImageBatch
-
-
-class Views(Protocol):
-    """Make the training views of some images; every draw comes from the CPU generator."""
-
-    def __call__(self, batch: ImageBatch, generator: torch.Generator) -> Sequence[Tensor]:
-        """Give float32 views, each [B, 3, S, S]."""
+from simcore.training.trainable import ViewBatch, Views
 
 
 class ViewBatches:
@@ -110,7 +101,7 @@ class ViewBatches:
         num_unreadable = self._faults.end_epoch(epoch)
         return {
             "num_images": self.plan.images_per_epoch - num_unreadable,
-            "images_left_out": self.plan.num_images - self.plan.images_per_epoch,
+            "images_left_out": max(0, self.plan.num_images - self.plan.images_per_epoch),
             "num_unreadable": num_unreadable,
         }
 

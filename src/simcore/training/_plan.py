@@ -24,8 +24,9 @@ class BatchPlan:
     ``min_batch`` of it (never with ``drop_last``); else it is left out of this epoch. No image is repeated to
     fill a batch, and every process takes equally many.
 
-    With ``target_share`` the first ``num_target`` rows make up that share of every batch; both parts then run
-    through their own shuffled passes, and an epoch has as many steps as without.
+    With ``fixed_steps`` an epoch has that many full batches, however many images there are: they are cut from an
+    endless row of shuffled passes. With ``target_share`` the first ``num_target`` rows make up that share of every
+    batch; both parts then run through their own shuffled passes, and an epoch has as many steps as without.
     """
 
     num_images: int
@@ -35,6 +36,7 @@ class BatchPlan:
     drop_last: bool = False
     num_target: int = 0
     target_share: float | None = None
+    fixed_steps: int | None = None
     world_size: int = 1
     rank: int = 0
 
@@ -56,18 +58,22 @@ class BatchPlan:
     def short_batch(self) -> int:
         """Images of the short batch that ends an epoch over all processes; 0 where there is none."""
         rest = self.num_images % self.full_batch // self.world_size * self.world_size
-        usable = rest >= self.min_batch * self.world_size and not self.drop_last and self.target_share is None
+        usable = rest >= self.min_batch * self.world_size and not self.drop_last and not self._endless
         return rest if usable else 0
+
+    @property
+    def _endless(self) -> bool:
+        return self.target_share is not None or self.fixed_steps is not None
 
     @property
     def steps_per_epoch(self) -> int:
         """At least 1, equal on all processes."""
-        return self.num_images // self.full_batch + (self.short_batch > 0)
+        return self.fixed_steps or self.num_images // self.full_batch + (self.short_batch > 0)
 
     @property
     def images_per_epoch(self) -> int:
         """Images that an epoch uses over all processes."""
-        return self.num_images // self.full_batch * self.full_batch + self.short_batch
+        return (self.steps_per_epoch - (self.short_batch > 0)) * self.full_batch + self.short_batch
 
     def rows(self, epoch: int, step_in_epoch: int) -> Rows:
         """Give this process's rows of one batch."""
@@ -75,8 +81,11 @@ class BatchPlan:
 
     def global_rows(self, epoch: int, step_in_epoch: int) -> Rows:
         """Give the rows of one batch over all processes."""
+        step = epoch * self.steps_per_epoch + step_in_epoch
         if self.target_share is not None:
-            return self._mixed(epoch * self.steps_per_epoch + step_in_epoch, self.target_share)
+            return self._mixed(step, self.target_share)
+        if self.fixed_steps is not None:
+            return self._stream(0, self.num_images, step, self.full_batch)
         start = step_in_epoch * self.full_batch
         size = self.full_batch if start + self.full_batch <= self.num_images else self.short_batch
         return _shuffled(self.num_images, self.seed, epoch)[start : start + size]

@@ -3,58 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import timm
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from simcore._version import __version__
 from simcore.artifacts import Checkpoint
 from simcore.artifacts.files import fingerprint
 from simcore.backbones import create_backbone, export_weights, load_weights
-from simcore.errors import SimcoreError
+from simcore.errors import UsageError
 from simcore.images.source import ImageSource
 from simcore.registry import name_of
-from simcore.settings import as_dict
-from simcore.training._data import ViewBatches, Views
+from simcore.training._card import write_card
+from simcore.training._data import ViewBatches
 from simcore.training._decoding import Decoder, cached, spare_workers
 from simcore.training._plan import BatchPlan
-from simcore.training.checkpoint import has_state
+from simcore.training._probe import NeighbourProbe
+from simcore.training._run_folder import open_run
+from simcore.training._stages import StagedBatches, stage_starts
 from simcore.training.devices import make_fabric
-from simcore.training.loop import fit
+from simcore.training.loop import OnEpoch, fit
 from simcore.training.schedule import rescaled_epochs
-from simcore.training.settings import FREE_SETTINGS, PretrainSettings
-from simcore.training.trainable import Pretrainable
+from simcore.training.settings import PretrainSettings
+from simcore.training.trainable import Method, Moment, Pretrainable
+from simcore.views import CenterView
 
-
-class Method(Protocol):
-    """What pretraining asks of a method; see ``simcore.methods``."""
-
-    @property
-    def min_batch(self) -> int:
-        """Fewest images a process may train on at once."""
-
-    @property
-    def drop_last(self) -> bool:
-        """Whether every batch must be a full one."""
-
-    def views(self, image_size: int) -> Views:
-        """Make the maker of its views."""
-
-    def backbone_settings(self, backbone: str) -> Mapping[str, Any]:
-        """Say what it needs of timm's ``create_model`` beside the name."""
-
-    def rescaled(self, share: float) -> Method:
-        """Adapt what is counted in epochs to a run that was shortened to ``share`` of its epochs."""
-
-    def build(self, backbone: nn.Module) -> Pretrainable:
-        """Put the backbone into the model that is trained; heads draw from torch's default generator."""
+Resample = Callable[[nn.Module, int], ImageSource]
 
 
 def pretrain(
@@ -67,6 +47,7 @@ def pretrain(
     out: Path,
     resume: bool = False,
     quiet: bool = False,
+    resample: Resample | None = None,
 ) -> Checkpoint:
     """Train a fresh backbone on ``images``, or on ``images`` and ``coreset`` together, and leave a RUN at ``out``.
 
@@ -79,13 +60,19 @@ def pretrain(
         out: the RUN folder.
         resume: go on where an earlier call stopped; if it had finished, nothing is done.
         quiet: no progress on stderr.
+        resample: with ``sampling_times`` T > 1, called as ``resample(backbone, number)`` for the coresets number
+            2 … T, with a copy of the backbone as it is then, in eval mode. For one number it must always give the
+            same images, also to a resumed run: it has to keep what it chose. Of several processes the first asks
+            first.
 
     Raises:
         SimcoreError: ``out`` holds another run, too few images, a loss that is no number, and what :func:`fit` raises.
     """
     settings = settings or PretrainSettings()
+    if settings.sampling_times > 1 and (coreset is None or resample is None):
+        raise UsageError("--sampling-times above 1 needs a coreset, and its target, pool and selector at hand")
     fabric = make_fabric(settings.device, settings.precision)
-    run = _open_run(method, images, coreset, backbone, settings, out, resume)
+    run = open_run(method, images, coreset, backbone, settings, out, resume)
     if resume and run.finished:
         return run
     fabric.barrier()  # every process has looked at the folder before one writes to it
@@ -93,16 +80,35 @@ def pretrain(
         run.save()
     method, settings = _rescaled(method, settings, len(images if coreset is None else coreset))
     model = _build(method, backbone, settings, fabric)
-    whole = images if coreset is None else images + coreset
-    batches = _batches(method, whole, len(images), settings, fabric, quiet)
-    label = f"pretrain {name_of(method)}"
-    with contextlib.closing(batches):
-        fit(model, batches, settings, fabric=fabric, out=out, resume=resume, label=label, quiet=quiet)
+    loader = _Loader(method, images, settings, fabric, quiet)
+    with contextlib.closing(loader.batches(coreset, model, resample)) as batches:
+        fit(
+            model,
+            batches,
+            settings,
+            fabric=fabric,
+            out=out,
+            resume=resume,
+            label=f"pretrain {name_of(method)}",
+            quiet=quiet,
+            on_epoch=_probing(model, loader.probe(), settings.probe_every),
+        )
     if fabric.is_global_zero:
         described = {key: run.config[key] for key in ("backbone", "image_size", "mean", "std")}
         export_weights(model.exported, run.weights, described)
+        write_card(run)
     fabric.barrier()
     return run
+
+
+def _probing(model: Pretrainable, probe: NeighbourProbe | None, every: int) -> OnEpoch | None:
+    if probe is None or every == 0:
+        return None
+
+    def look(moment: Moment) -> dict[str, float]:
+        return {"knn": probe.measure(model.exported)} if (moment.epoch + 1) % every == 0 else {}
+
+    return look
 
 
 def _rescaled(method: Method, settings: PretrainSettings, num_added: int) -> tuple[Method, PretrainSettings]:
@@ -115,62 +121,6 @@ def _rescaled(method: Method, settings: PretrainSettings, num_added: int) -> tup
     share = epochs / settings.epochs
     warmup = min(settings.warmup_epochs, math.ceil(settings.warmup_epochs * share))
     return method.rescaled(share), dataclasses.replace(settings, epochs=epochs, warmup_epochs=warmup)
-
-
-def _open_run(
-    method: Method,
-    images: ImageSource,
-    coreset: ImageSource | None,
-    backbone: str,
-    settings: PretrainSettings,
-    out: Path,
-    resume: bool,
-) -> Checkpoint:
-    """Describe the run, and refuse a folder that holds another one."""
-    run = Checkpoint(path=out, config=_config(method, images, coreset, backbone, settings))
-    if not (out / "config.yaml").exists():
-        if has_state(out):
-            raise SimcoreError(f"{out}: holds a checkpoint without config.yaml; choose another folder")
-        return run
-    if not resume:
-        raise SimcoreError(f"{out}: holds a run already; resume it (--resume) or choose another folder")
-    changed = _changed(Checkpoint.load(out).config, run.config)
-    if changed:
-        raise SimcoreError(f"{out}: holds a run with other settings ({'; '.join(changed)}); choose another folder")
-    return run
-
-
-def _config(
-    method: Method, images: ImageSource, coreset: ImageSource | None, backbone: str, settings: PretrainSettings
-) -> dict[str, Any]:
-    parts = {"images": images} | ({} if coreset is None else {"coreset": coreset})
-    views: Any = method.views(settings.image_size)
-    return {
-        "method": name_of(method),
-        "method_settings": as_dict(method),
-        "backbone": backbone,
-        "image_size": settings.image_size,
-        "mean": list(views.mean),
-        "std": list(views.std),
-        "settings": as_dict(settings),
-        "data": {name: {"name": part.name, "num_images": len(part)} for name, part in parts.items()},
-        "parents": {name: part.fingerprint for name, part in parts.items()},
-        "versions": {"simcore": __version__, "torch": str(torch.__version__), "timm": timm.__version__},
-    }
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
-    """Name the settings in which two configs differ, those left aside that change nothing in the result."""
-    changed = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if name in ("data", "versions"):  # the fingerprints of the data are compared, not their paths
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed += _changed(old, new, f"{where}{name}.")
-        elif old != new and name not in FREE_SETTINGS:
-            changed.append(f"{where}{name} was {old}, is {new}")
-    return changed
 
 
 def _build(method: Method, backbone: str, settings: PretrainSettings, fabric: Fabric) -> Pretrainable:
@@ -200,33 +150,68 @@ def _channels_last(settings: PretrainSettings, fabric: Fabric) -> bool:
     return fabric.device.type == "cuda" if settings.channels_last is None else settings.channels_last
 
 
-def _batches(
-    method: Method, images: ImageSource, num_target: int, settings: PretrainSettings, fabric: Fabric, quiet: bool
-) -> ViewBatches:
-    plan = BatchPlan(
-        num_images=len(images),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        min_batch=method.min_batch,
-        drop_last=method.drop_last,
-        num_target=num_target,
-        target_share=settings.target_share,
-        world_size=fabric.world_size,
-        rank=fabric.global_rank,
-    )
-    views = method.views(settings.image_size)
-    decoder = _decoder(views, images, settings.image_size)
-    workers = spare_workers(settings.num_workers, fabric.world_size)
-    silent = quiet or not fabric.is_global_zero
-    return ViewBatches(
-        images,
-        cached(decoder, settings.cache_mb // fabric.world_size, workers, silent) or decoder,
-        plan,
-        views,
-        fabric,
-        num_workers=workers,
-        channels_last=_channels_last(settings, fabric),
-    )
+class _Loader:
+    """What turns images into batches for one run."""
+
+    def __init__(
+        self, method: Method, images: ImageSource, settings: PretrainSettings, fabric: Fabric, quiet: bool
+    ) -> None:
+        self.method, self.images, self.settings, self.fabric = method, images, settings, fabric
+        self.quiet = quiet or not fabric.is_global_zero
+        self.num_workers = spare_workers(settings.num_workers, fabric.world_size)
+
+    def batches(
+        self, coreset: ImageSource | None, model: Pretrainable, resample: Resample | None
+    ) -> ViewBatches | StagedBatches:
+        """Give the batches of the whole run."""
+        if coreset is None or resample is None or self.settings.sampling_times == 1:
+            return self._of(coreset, None)
+
+        def choose(stage: int) -> ImageSource:
+            encoder = copy.deepcopy(model.exported).eval().requires_grad_(False)
+            if not self.fabric.is_global_zero:
+                self.fabric.barrier()  # the first process chooses, the others find its choice
+            chosen = resample(encoder, stage + 1)
+            if self.fabric.is_global_zero:
+                self.fabric.barrier()
+            return chosen
+
+        starts = stage_starts(self.settings.epochs, self.settings.sampling_times)
+        return StagedBatches(self._of, coreset, starts, choose)
+
+    def probe(self) -> NeighbourProbe | None:
+        """Give the probe on the target, where it has labels; one process is enough for it."""
+        views: Any = self.method.views(self.settings.image_size)
+        view = CenterView(image_size=self.settings.image_size, mean=views.mean, std=views.std)
+        probe = NeighbourProbe(self.images, view, self.fabric, self.num_workers)
+        return probe if probe.useful and self.fabric.is_global_zero else None
+
+    def _of(self, coreset: ImageSource | None, fixed_steps: int | None) -> ViewBatches:
+        settings, images = self.settings, self.images if coreset is None else self.images + coreset
+        plan = BatchPlan(
+            num_images=len(images),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            min_batch=self.method.min_batch,
+            drop_last=self.method.drop_last,
+            num_target=len(self.images),
+            target_share=settings.target_share,
+            fixed_steps=fixed_steps,
+            world_size=self.fabric.world_size,
+            rank=self.fabric.global_rank,
+        )
+        views = self.method.views(settings.image_size)
+        decoder = _decoder(views, images, settings.image_size)
+        limit_mb = settings.cache_mb // self.fabric.world_size
+        return ViewBatches(
+            images,
+            cached(decoder, limit_mb, self.num_workers, self.quiet) or decoder,
+            plan,
+            views,
+            self.fabric,
+            num_workers=self.num_workers,
+            channels_last=_channels_last(settings, self.fabric),
+        )
 
 
 def _decoder(views: Any, images: ImageSource, image_size: int) -> Decoder:

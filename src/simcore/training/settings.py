@@ -7,10 +7,10 @@ import dataclasses
 from simcore.errors import UsageError
 from simcore.settings import fields_of, setting
 
-# What changes neither the weights nor the course of a run, so that a resumed run may have it otherwise.
-FREE_SETTINGS = frozenset(
-    {"device", "num_workers", "cache_mb", "save_every", "save_minutes", "log_every", "tensorboard", "compile"}
-)
+_OF_THE_MACHINE = {"device", "num_workers", "cache_mb", "compile"}
+_OF_THE_RECORD = {"save_every", "save_minutes", "log_every", "probe_every", "tensorboard"}
+# What does not decide the course of a run, so that a resumed run may have it otherwise.
+FREE_SETTINGS = frozenset(_OF_THE_MACHINE | _OF_THE_RECORD)
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
 SCHEDULES = ("cosine", "cosine-per-step", "step", "constant")
@@ -69,6 +69,8 @@ class PretrainSettings(FitSettings):
     target_share: float | None = setting(
         None, "share of target images in every batch; none: plain concatenation, as published"
     )
+    sampling_times: int = setting(1, "times that a coreset is chosen, evenly over the run, with the encoder of then")
+    probe_every: int = setting(50, "epochs between kNN probes on the target, if it has labels; 0: none")
     init: str | None = setting(None, "RUN or weights file to start from; none: fresh weights from the seed")
     num_workers: int = setting(-1, "processes that decode images; -1: as many as there are spare cores")
     cache_mb: int = setting(1024, "decoded images are kept in memory when they fit into this many MB; 0: never")
@@ -80,7 +82,8 @@ class PretrainSettings(FitSettings):
         super().__post_init__()
         _at_least(self, 2, "batch_size")
         _at_least(self, 1, "image_size", "reference_images")
-        _at_least(self, 0, "cache_mb")
+        _at_least(self, 1, "sampling_times")
+        _at_least(self, 0, "cache_mb", "probe_every")
         if self.target_share is not None and not 0 < self.target_share < 1:
             raise UsageError(f"--target-share is {self.target_share}, but must lie between 0 and 1")
 

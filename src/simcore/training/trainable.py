@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from simcore.views import ImageBatch
+
 
 class Moment(NamedTuple):
     """Where a training run stands; all counts start at 0.
@@ -101,6 +103,37 @@ class ViewBatch:
     def to(self, device: torch.device) -> ViewBatch:
         """Give the batch with its views on ``device``."""
         return ViewBatch(views=[view.to(device) for view in self.views], is_target=self.is_target)
+
+
+class Views(Protocol):
+    """Make the training views of some images; every draw comes from the CPU generator."""
+
+    def __call__(self, batch: ImageBatch, generator: torch.Generator) -> Sequence[Tensor]:
+        """Give float32 views, each [B, 3, S, S]."""
+
+
+class Method(Protocol):
+    """What pretraining asks of a method; see ``simcore.methods``."""
+
+    @property
+    def min_batch(self) -> int:
+        """Fewest images a process may train on at once."""
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether every batch must be a full one."""
+
+    def views(self, image_size: int) -> Views:
+        """Make the maker of its views."""
+
+    def backbone_settings(self, backbone: str) -> Mapping[str, Any]:
+        """Say what it needs of timm's ``create_model`` beside the name."""
+
+    def rescaled(self, share: float) -> Method:
+        """Adapt what is counted in epochs to a run that was shortened to ``share`` of its epochs."""
+
+    def build(self, backbone: nn.Module) -> Pretrainable:
+        """Put the backbone into the model that is trained; heads draw from torch's default generator."""
 
 
 class Batches(Protocol):

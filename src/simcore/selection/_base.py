@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import decimal
 import functools
@@ -15,10 +16,10 @@ import numpy.typing as npt
 from simcore import registry
 from simcore.artifacts import Embeddings, Selection
 from simcore.artifacts.parts import PartedArray
+from simcore.cluster import check_engine
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.selection._features import Features, Float32, Float64, Rows
 from simcore.selection._peel import clamp
-from simcore.selection._placed import PlacedFeatures
 from simcore.selection._space import whitened_space
 from simcore.settings import as_dict, fields_of
 
@@ -36,7 +37,15 @@ class Selector(abc.ABC):
             if field.choices and value is not None and value not in field.choices:
                 raise UsageError(f"{field.name} '{value}' is unknown; known: {', '.join(field.choices)}")
 
-    def select(self, target: FeatureSet, pool: FeatureSet, *, budget: int | str | None = None) -> Selection:
+    def select(
+        self,
+        target: FeatureSet,
+        pool: FeatureSet,
+        *,
+        budget: int | str | None = None,
+        engine: str = "local",
+        ray_address: str | None = None,
+    ) -> Selection:
         """Choose at most ``budget`` rows of ``pool`` for ``target``.
 
         Args:
@@ -44,6 +53,8 @@ class Selector(abc.ABC):
             pool: features of U, [num_pool, dim], of the same encoder.
             budget: a number of rows, a share of the pool such as ``"5%"`` (rounded down), or None for what the
                 selector does by itself.
+            engine: ``ray`` has a Ray cluster look at the pool; the selection is the same.
+            ray_address: its head; None: see :func:`simcore.cluster.connected`.
 
         Rows with NaN, infinity or only zeros are left out with a warning; those of the pool are counted in
         ``num_invalid``. Only the direction of a row matters.
@@ -52,27 +63,41 @@ class Selector(abc.ABC):
             SimcoreError: target or pool is empty or has no valid row, or their dims differ.
             UsageError: the budget is no number of rows, or is needed and missing.
         """
-        job = Job(as_embeddings(target, "target"), as_embeddings(pool, "pool"), budget)
-        chosen = self.choose(job)
-        settings = {"selector": registry.name_of(self), **as_dict(self), "budget": budget, **chosen.settings}
-        return complete(dataclasses.replace(chosen, settings=settings), job)
+        known, wanted = as_embeddings(target, "target"), as_embeddings(pool, "pool")
+        with _features(wanted, engine, ray_address) as features:
+            job = Job(known, wanted, budget, features)
+            chosen = self.choose(job)
+            settings = {"selector": registry.name_of(self), **as_dict(self), "budget": budget, **chosen.settings}
+            return complete(dataclasses.replace(chosen, settings=settings), job)
 
     @abc.abstractmethod
     def choose(self, job: Job) -> Selection:
         """Choose rows; ids, labels, parents and settings are filled in afterwards."""
 
 
+def _features(pool: Embeddings, engine: str, ray_address: str | None) -> contextlib.AbstractContextManager[Features]:
+    """Give the features of a pool where the engine looks at them."""
+    check_engine(engine)
+    if engine == "local":
+        return contextlib.nullcontext(Features(pool))
+    from simcore.selection._ray_cluster import on_cluster
+
+    return on_cluster(pool, ray_address)
+
+
 class Job:
     """One selection to be made: checked features of target and pool, and the budget."""
 
-    def __init__(self, target: Embeddings, pool: Embeddings, budget: int | str | None) -> None:
+    def __init__(
+        self, target: Embeddings, pool: Embeddings, budget: int | str | None, features: Features | None = None
+    ) -> None:
         if target.dim != pool.dim:
             raise SimcoreError(
                 f"target features have {target.dim} numbers a row, pool features {pool.dim}; "
                 "embed both with the same encoder"
             )
         self.target_embeddings, self.pool_embeddings = target, pool
-        self.pool = Features(pool)
+        self.pool = features or Features(pool)
         self.asked = parse_budget(budget, len(pool))
 
     @functools.cached_property
@@ -106,7 +131,7 @@ class Job:
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         # A target row at the pool's mean has no direction there; it keeps the one that it had.
         units = np.where(norms[:, None] > 0, rows / np.maximum(norms, 1.0)[:, None], self.target64)
-        return units.astype(np.float32), PlacedFeatures(self.pool_embeddings, space)
+        return units.astype(np.float32), self.pool.placed(space)
 
     @functools.cached_property
     def num_invalid(self) -> int:

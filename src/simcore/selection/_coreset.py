@@ -18,6 +18,8 @@ def select_coreset(
     budget: int | str | None = None,
     deduplicate: float | None = None,
     keep_out: Sequence[FeatureSet] = (),
+    engine: str = "local",
+    ray_address: str | None = None,
 ) -> Selection:
     """Select with one encoder's features, or with several whose rankings are averaged.
 
@@ -29,6 +31,7 @@ def select_coreset(
             picked, none if the target or ``keep_out`` holds one; the budget is filled from what follows.
         keep_out: features of further images that must not be in the coreset, such as a test set, by the first
             store's encoder.
+        engine, ray_address: as for :meth:`Selector.select`.
     """
     if not stores:
         raise UsageError("give at least one pair of target and pool features")
@@ -38,7 +41,9 @@ def select_coreset(
     target, pool = pairs[0]
 
     def choose(size: int | str | None) -> Selection:
-        return selector.select(target, pool, budget=size) if len(pairs) == 1 else ensemble(selector, pairs, size)
+        if len(pairs) > 1:
+            return ensemble(selector, pairs, size, engine=engine, ray_address=ray_address)
+        return selector.select(target, pool, budget=size, engine=engine, ray_address=ray_address)
 
     if deduplicate is None:
         return choose(budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,12 @@ RANKED_BUDGETS = 20
 
 
 def ensemble(
-    selector: Selector, stores: Sequence[tuple[Embeddings, Embeddings]], budget: int | str | None
+    selector: Selector,
+    stores: Sequence[tuple[Embeddings, Embeddings]],
+    budget: int | str | None,
+    *,
+    engine: str = "local",
+    ray_address: str | None = None,
 ) -> Selection:
     """Select on each (target, pool) pair and order pool rows by the mean of their ranks (Borda's count).
 
@@ -42,7 +47,8 @@ def ensemble(
     num_valid = int(np.count_nonzero(valid))
     wanted = clamp(first.asked, num_valid)
     depth = min(len(valid), 1 << (RANKED_BUDGETS * max(1, wanted) - 1).bit_length())
-    rankings = [_ranking(selector, target, pool, depth) for target, pool in stores]
+    where = {"engine": engine, "ray_address": ray_address}
+    rankings = [_ranking(selector, target, pool, depth, where) for target, pool in stores]
     ranks = np.mean([_ranks(ranking.indices, len(valid), depth) for ranking in rankings], axis=0)
     rows = np.flatnonzero(valid)
     picks = rows[np.argsort(ranks[rows], kind="stable")][:wanted]
@@ -68,11 +74,13 @@ def _refuse_other_rows(first: Embeddings, other: Embeddings, number: int) -> Non
         )
 
 
-def _ranking(selector: Selector, target: Embeddings, pool: Embeddings, depth: int) -> Selection:
+def _ranking(
+    selector: Selector, target: Embeddings, pool: Embeddings, depth: int, where: Mapping[str, Any]
+) -> Selection:
     """Rank with one encoder; a budget above the valid rows is this module's doing, not the user's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="budget", category=SimcoreWarning)
-        return selector.select(target, pool, budget=depth)
+        return selector.select(target, pool, budget=depth, **where)
 
 
 def _ranks(indices: Rows, num_pool: int, depth: int) -> Float64:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import mmap
 import warnings
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,11 @@ import numpy.typing as npt
 from simcore.artifacts import Embeddings
 from simcore.selection._threads import threaded
 
+if TYPE_CHECKING:
+    from simcore.selection._queues import PoolScores
+    from simcore.selection._space import Space
+
+Answer = TypeVar("Answer")
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -47,7 +52,7 @@ class Features:
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
-        self._stored = embeddings.features
+        self._embeddings, self._stored = embeddings, embeddings.features
         self.num_rows, self.dim = self._stored.shape
         self._barred = _mask(embeddings.barred, self.num_rows)
         self._fast_half = self._stored.dtype == np.float16 and self.num_rows * self.dim >= _TORCH_PAYS_FROM
@@ -55,6 +60,26 @@ class Features:
         if self._fast_half:
             _let_torch_read_maps()
         self._norms: Float32 = np.full(self.num_rows, -1.0, np.float32)  # -1: not looked at; 0: invalid
+
+    def over_shards(self, work: Callable[..., Answer], *args: Any) -> list[Answer]:
+        """Do ``work(features, first row, *args)`` on each shard of the rows, in order; here one shard holds them all.
+
+        Whatever looks at all rows goes this way, for a pool may lie on many machines. ``work`` is a function of a
+        module, and its answer depends on rows, not on how they are cut.
+        """
+        return [work(self, 0, *args)]
+
+    def scores(self, centroids: Float32, budget: int) -> PoolScores:
+        """Rank all rows for unit centroids [num_clusters, dim], planning for a ``budget`` of rows in all."""
+        from simcore.selection._similarity import FeatureScores  # which imports this module
+
+        return FeatureScores(centroids, self, budget)
+
+    def placed(self, space: Space) -> Features:
+        """See the rows in a space."""
+        from simcore.selection._placed import PlacedFeatures  # which imports this module
+
+        return PlacedFeatures(self._embeddings, space)
 
     def tiles(self, max_rows: int | None = None) -> Iterator[Tile]:
         """Walk all rows in order; tiles are made in this thread, so hand :meth:`spans` to threads instead."""

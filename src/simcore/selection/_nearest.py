@@ -34,10 +34,15 @@ def nearness(space: Space, pool: Features, references: Float32, k: int, own: Row
         k: how many nearest to average; clamped to the references there are.
         own: where references are pool rows, their row numbers; a row is not its own neighbour.
     """
+    k = min(k, len(references) - (own is not None))
+    parts = pool.over_shards(_nearness, space, references, k, own)
+    return parts[0] if len(parts) == 1 else Nearness(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _nearness(pool: Features, first_row: int, space: Space, references: Float32, k: int, own: Rows | None) -> Nearness:
     found = Nearness(
         np.full(pool.num_rows, -np.inf), np.full(pool.num_rows, -1), np.full(pool.num_rows, np.nan, np.float32)
     )
-    k = min(k, len(references) - (own is not None))
     if k < 1:
         return found
     size = max(16, min(pool.tile_rows, _PRODUCT_NUMBERS // len(references)))
@@ -46,8 +51,9 @@ def nearness(space: Space, pool: Features, references: Float32, k: int, own: Row
         rows, valid = space.read(pool, *span)
         products = rows @ references.T
         if own is not None:
-            here = np.flatnonzero((own >= span[0]) & (own < span[1]))
-            products[own[here] - span[0], here] = -np.inf
+            mine = own - first_row - span[0]
+            here = np.flatnonzero((mine >= 0) & (mine < len(rows)))
+            products[mine[here], here] = -np.inf
         part = slice(*span)
         found.mean[part] = np.where(valid, top_mean(products, k), -np.inf)
         found.nearest[part] = np.where(valid, products.argmax(axis=1), -1)

@@ -22,11 +22,11 @@ class PlacedFeatures(Features):
     kept in memory where they fit in 4 GB, else worked out whenever they are read.
     """
 
-    def __init__(self, embeddings: Embeddings, space: Space) -> None:
+    def __init__(self, embeddings: Embeddings, space: Space, *, keep: bool = True) -> None:
         super().__init__(embeddings)
         self._space = space
         self._kept: npt.NDArray[np.int16] | None = None
-        if self.num_rows * self.dim <= MAX_KEPT:
+        if keep and self.num_rows * self.dim <= MAX_KEPT:
             self._kept, self._is_valid = (
                 np.empty((self.num_rows, self.dim), np.int16),
                 np.empty(self.num_rows, np.bool_),

@@ -56,6 +56,13 @@ class Scores(Protocol):
         """Say how deep to rank queues that ``depths`` did not do for."""
 
 
+class PoolScores(Scores, Protocol):
+    """Scores of a pool that has to be read."""
+
+    def prepare(self) -> None:
+        """Make the first pass over the pool now, which also tells which of its rows are valid."""
+
+
 class MatrixScores:
     """Scores given as a finite matrix."""
 

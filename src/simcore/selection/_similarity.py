@@ -33,6 +33,7 @@ class FeatureScores:
         self._error = 2 * (pool.dim + 16) * 2.0**-24
         self._depth = 4 * -(-budget // len(centroids)) + 256
         self._held: dict[int, _Candidates] = {}
+        self._reach: dict[int, int] = {}  # how many candidates were asked for
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +60,8 @@ class FeatureScores:
         held_depth = max(self._depth, depth)
         while wanting:
             for group in self._groups(wanting, held_depth):
-                self._collect([cluster for cluster in group if cluster not in self._held], held_depth, taken)
+                lacking = [cluster for cluster in group if self._reach.get(cluster, 0) < depth]
+                self._collect(lacking, held_depth, taken)
                 ranked = threaded(lambda cluster: self._rank(cluster, depth, taken), group)
                 found.update(zip(group, ranked, strict=True))
             wanting = [cluster for cluster in wanting if not len(found[cluster][0]) and self._forget(cluster)]
@@ -73,6 +75,7 @@ class FeatureScores:
 
     def _forget(self, cluster: int) -> bool:
         """Drop candidates that are used up; False where they were all the rows there are."""
+        del self._reach[cluster]
         return bool(self._held.pop(cluster).floor > _LOWEST)
 
     def _rank(self, cluster: int, depth: int, taken: Mask | None) -> tuple[Rows, Float32]:
@@ -116,6 +119,7 @@ class FeatureScores:
             for found in threaded(similar, spans):
                 best.add(*found)
         self._held.update(zip(clusters, threaded(best.candidates, range(len(clusters))), strict=True))
+        self._reach.update(dict.fromkeys(clusters, depth))
 
     def _first_cuts(self, centroids: Float32, depth: int) -> Float32:
         """Guess from every 64th row where the best ``depth`` of each cluster begin; a low guess only costs time."""

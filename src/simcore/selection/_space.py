@@ -75,9 +75,15 @@ def whitened_space(pool: Features, ridge: float = 1e-3) -> Space:
 
 def _moments(pool: Features) -> tuple[int, Float64, Float64]:
     """Sum the pool's rows and their outer products in integers, which no order of addition changes."""
-    step = -(-pool.num_rows // _COVARIANCE_ROWS)
+    counts, totals, products = zip(*pool.over_shards(_sums, -(-pool.num_rows // _COVARIANCE_ROWS)), strict=True)
+    return sum(counts), sum(totals).astype(np.float64), sum(products).astype(np.float64)
+
+
+def _sums(pool: Features, first_row: int, step: int) -> tuple[int, Rows, Rows]:
+    """Sum every ``step``-th row, counted from the first of all shards, in a grid."""
     size = max(1, min(pool.tile_rows, 4096))
-    spans = [(start, min(start + size * step, pool.num_rows)) for start in range(0, pool.num_rows, size * step)]
+    starts = range(-first_row % step, pool.num_rows, size * step)
+    spans = [(start, min(start + size * step, pool.num_rows)) for start in starts]
 
     def sums(span: tuple[int, int]) -> tuple[int, Rows, Rows]:
         if step == 1:
@@ -93,4 +99,4 @@ def _moments(pool: Features) -> tuple[int, Float64, Float64]:
     with single_blas_thread():
         for num, row_sum, outer in threaded(sums, spans):
             count, total, products = count + num, total + row_sum, products + outer
-    return count, total.astype(np.float64), products.astype(np.float64)
+    return count, total, products

@@ -12,7 +12,7 @@ from simcore.selection._base import Job, Selector, selection
 from simcore.selection._coverage import Coverage
 from simcore.selection._features import Features, Float32, Mask, Rows
 from simcore.selection._kmeans import kmeans
-from simcore.selection._similarity import FeatureScores
+from simcore.selection._queues import Ranked
 from simcore.settings import setting
 
 __all__ = ["FacilityLocation"]
@@ -83,8 +83,7 @@ class _Greedy:
 
     def cover(self, budget: int) -> None:
         """Make lists of the rows left and pick from them until the budget is met or they have nothing to add."""
-        scores = FeatureScores(self._wanting, self._pool, 1)
-        lists = scores.best(np.arange(len(self._wanting)), min(self._depth, self._pool.num_rows), self._barred)
+        lists = self._lists()
         # Where no cosine is positive, all of them are raised by 1, so that the nearest rows still come first.
         positive = bool((lists.values[lists.indices >= 0] > 0).any())
         coverage = Coverage(lists, self._pool.num_rows, offset=0.0 if positive else 1.0 + 1e-6)
@@ -98,6 +97,18 @@ class _Greedy:
             if len(self.picks) == before:
                 return
             cap += max(1, cap // 4)
+
+    def _lists(self) -> Ranked:
+        """List for each x its nearest rows left, as many as wanted where there are; near ties may need another try."""
+        wanted = min(self._depth, int(np.count_nonzero(~self._barred)))
+        asked = wanted
+        while True:
+            scores = self._pool.scores(self._wanting, 1)
+            lists = scores.best(np.arange(len(self._wanting)), asked, self._barred)
+            whole = lists.indices.shape[1] >= wanted and bool((lists.indices[:, :wanted] >= 0).all())
+            if whole or asked > 2 * self._pool.num_rows:
+                return Ranked(lists.indices[:, :wanted], lists.values[:, :wanted])
+            asked *= 2
 
     def _pick(self, coverage: Coverage, budget: int) -> None:
         """Take rows while one adds something."""

@@ -10,7 +10,7 @@ import numpy as np
 from simcore.artifacts import Selection
 from simcore.errors import UsageError
 from simcore.selection._base import Job, Selector
-from simcore.selection._features import Features, Float32, Float64, Mask
+from simcore.selection._features import Features, Float32, Float64, Rows
 from simcore.selection._kmeans import kmeans
 from simcore.selection._nearest import nearness
 from simcore.selection._ranking import QUOTAS, by_score, from_order, in_turns
@@ -69,9 +69,7 @@ class LinearClassifier(Selector):
         directions = np.stack(
             [self._train(target, space.take(job.pool, drawn[folds == fold])) for fold in range(FOLDS)]
         )
-        judges = np.ones((job.pool.num_rows, FOLDS), np.bool_)
-        judges[drawn, folds] = False
-        return _project(space, job.pool, directions, judges)
+        return np.concatenate(job.pool.over_shards(_project, space, directions, drawn, folds))
 
     def _train(self, target: Float32, others: Float32) -> Float32:
         """Fit one model; its direction comes on the grid, so that scores are exact."""
@@ -93,8 +91,11 @@ def _unit(direction: Float64) -> Float64:
     return direction / max(float(np.sqrt((direction**2).sum())), 1e-30)
 
 
-def _project(space: Space, pool: Features, directions: Float32, judges: Mask) -> Float64:
-    """Average each row's products with its judges' directions; -inf for invalid rows."""
+def _project(pool: Features, first_row: int, space: Space, directions: Float32, drawn: Rows, folds: Rows) -> Float64:
+    """Average each row's products with the directions of the models that it is not in; -inf for invalid rows."""
+    judges, mine = np.ones((pool.num_rows, FOLDS), np.bool_), drawn - first_row
+    inside = (mine >= 0) & (mine < pool.num_rows)
+    judges[mine[inside], folds[inside]] = False
     scores = np.full(pool.num_rows, -np.inf)
 
     def project(span: tuple[int, int]) -> None:

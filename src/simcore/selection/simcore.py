@@ -14,7 +14,6 @@ from simcore.selection._base import Job, Selector
 from simcore.selection._kmeans import ALGORITHMS, kmeans
 from simcore.selection._peel import check_settings, peel_scores
 from simcore.selection._peel_by_centroid import peel_by_centroid
-from simcore.selection._similarity import FeatureScores
 from simcore.settings import setting
 
 __all__ = ["SimCore"]
@@ -72,7 +71,7 @@ class SimCore(Selector):
             algorithm=self.algorithm,
             seed=self.seed,
         )
-        scores = FeatureScores(groups.centroids, pool, min(asked, job.pool.num_rows))
+        scores = pool.scores(groups.centroids, min(asked, job.pool.num_rows))
         scores.prepare()
         budget, stop_ratio = job.budget(cap), self._stop_ratio(job)
         barred = ~job.pool.valid

@@ -17,7 +17,7 @@ from simcore.errors import SimcoreError, UsageError
 from simcore.registry import find
 from simcore.settings import fields_of
 
-SMALL = Drawn(num_train=3, num_test=2, num_pool=100, image_size=32)
+SMALL = Drawn(num_train=3, num_test=2, num_pool=100, image_size=32, share_own=0.04, share_related=0.04)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -77,7 +77,9 @@ def test_labels_belong_to_their_pictures(tmp_path):
 def test_equal_settings_give_equal_bytes_and_another_seed_other_ones(written, tmp_path):
     SMALL.write(tmp_path / "again")
     assert digest(tmp_path / "again") == digest(written)
-    Drawn(num_train=3, num_test=2, num_pool=100, image_size=32, seed=1).write(tmp_path / "other")
+    Drawn(num_train=3, num_test=2, num_pool=100, image_size=32, share_own=0.04, share_related=0.04, seed=1).write(
+        tmp_path / "other"
+    )
     ours, other = digest(written), digest(tmp_path / "other")
     assert not set(ours.values()) & set(other.values())
 
@@ -106,7 +108,7 @@ def test_a_folder_with_the_same_set_is_kept_and_another_is_refused(written, tmp_
     SMALL.write(written)
     assert digest(written) == before
     with pytest.raises(SimcoreError, match="something else"):
-        Drawn(num_train=4, num_test=2, num_pool=100, image_size=32).write(written)
+        Drawn(num_train=4, num_test=2, num_pool=100, image_size=32, share_own=0.04, share_related=0.04).write(written)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(SimcoreError, match="something else"):

@@ -39,7 +39,7 @@ class Canvas:
         axis = np.linspace(-1, 1, size, dtype=np.float32)
         across = (axis[None, None, :] - self.normal(0.0, 1.0) * spread) / scale
         down = (axis[None, :, None] - self.normal(0.0, 1.0) * spread) / scale
-        squeeze = self.uniform(0.8, 1.0)
+        squeeze = self.uniform(0.85, 1.0)
         self.x: Field = (across * np.cos(angle) + down * np.sin(angle)) / squeeze
         self.y: Field = down * np.cos(angle) - across * np.sin(angle)
         self.soft: Field = (2.0 / size) / scale
@@ -163,9 +163,9 @@ def develop(canvas: Canvas, behind: Field, bank: Field) -> npt.NDArray[np.uint8]
     grain = 1 + canvas.uniform(0.0, 0.35) * (crops(bank, rng, count, size) - 0.5)
     picture += canvas.cover * (canvas.colour * grain[:, None] - picture)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
-    slope = canvas.normal(0, 0.16) * axis[None, None, :] + canvas.normal(0, 0.16) * axis[None, :, None]
-    tint = 1 + rng.normal(0, 0.06, (count, 3, 1, 1)).astype(np.float32)
-    picture *= (canvas.uniform(0.7, 1.25) + slope)[:, None] * tint
+    slope = canvas.normal(0, 0.1) * axis[None, None, :] + canvas.normal(0, 0.1) * axis[None, :, None]
+    tint = 1 + rng.normal(0, 0.04, (count, 3, 1, 1)).astype(np.float32)
+    picture *= (canvas.uniform(0.8, 1.15) + slope)[:, None] * tint
     noise = rng.standard_normal((count, 1, size, size), np.float32)
     picture += noise * canvas.uniform(0.0, 0.05)[:, None]
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(0, 2, 3, 1)

@@ -16,14 +16,14 @@ GENES = ("hue", "depth", "light", "bands", "place", "wave", "width", "eye", "hin
 
 SPECIES: dict[str, tuple[float, ...]] = {
     #              hue  depth light bands place wave width  eye hind margin tip  tail
-    "ash moth": (0.090, 0.22, 0.72, 2.0, 0.55, 0.00, 0.10, 0.00, 0.00, 0.0, 0.30, 0.00),
-    "birch moth": (0.090, 0.20, 0.76, 2.0, 0.55, 0.00, 0.10, 0.18, 0.00, 0.0, 0.30, 0.00),
-    "clover moth": (0.075, 0.36, 0.64, 1.0, 0.60, 0.05, 0.24, 0.00, 0.19, 0.0, 0.30, 0.00),
-    "dusk moth": (0.070, 0.34, 0.60, 1.0, 0.60, 0.05, 0.24, 0.00, 0.00, 1.0, 0.50, 0.00),
-    "elder moth": (0.105, 0.30, 0.74, 3.0, 0.50, 0.05, 0.09, 0.00, 0.00, 0.0, 0.50, 0.55),
-    "fern moth": (0.115, 0.30, 0.66, 3.0, 0.50, 0.05, 0.09, 0.00, 0.18, 1.0, 0.30, 0.00),
-    "gorse moth": (0.110, 0.46, 0.76, 0.0, 0.50, 0.00, 0.05, 0.19, 0.19, 0.0, 0.60, 0.00),
-    "heath moth": (0.075, 0.44, 0.62, 0.0, 0.50, 0.00, 0.05, 0.20, 0.00, 1.0, 0.60, 0.55),
+    "ash moth": (0.095, 0.20, 0.78, 2.0, 0.55, 0.00, 0.11, 0.00, 0.00, 0.0, 0.30, 0.00),
+    "birch moth": (0.095, 0.16, 0.82, 2.0, 0.55, 0.00, 0.11, 0.21, 0.00, 0.0, 0.30, 0.00),
+    "clover moth": (0.070, 0.42, 0.66, 1.0, 0.60, 0.05, 0.28, 0.00, 0.22, 0.0, 0.30, 0.00),
+    "dusk moth": (0.065, 0.36, 0.52, 1.0, 0.60, 0.05, 0.28, 0.00, 0.00, 1.0, 0.50, 0.00),
+    "elder moth": (0.115, 0.30, 0.76, 3.0, 0.50, 0.05, 0.10, 0.00, 0.00, 0.0, 0.50, 0.80),
+    "fern moth": (0.135, 0.36, 0.62, 3.0, 0.50, 0.05, 0.10, 0.00, 0.22, 1.0, 0.30, 0.00),
+    "gorse moth": (0.120, 0.55, 0.80, 0.0, 0.50, 0.00, 0.05, 0.22, 0.22, 0.0, 0.60, 0.00),
+    "heath moth": (0.060, 0.52, 0.60, 0.0, 0.50, 0.00, 0.05, 0.23, 0.00, 1.0, 0.60, 0.80),
 }
 
 
@@ -68,16 +68,16 @@ def draw_moth(canvas: Canvas, genes: dict[str, np.ndarray]) -> None:
     """Draw one spread moth a picture, with the individual's deviation from its species' genes."""
     g = {gene: values.reshape(-1, 1, 1).copy() for gene, values in genes.items()}
     for gene, deviation in {
-        "hue": 0.018,
-        "depth": 0.08,
-        "light": 0.08,
+        "hue": 0.012,
+        "depth": 0.05,
+        "light": 0.05,
         "place": 0.03,
         "wave": 0.01,
         "tip": 0.05,
     }.items():
         g[gene] += canvas.normal(0, deviation)
-    wear = canvas.uniform(0.55, 1.0)
-    side, lift = np.abs(canvas.x + 0.02 * canvas.y), canvas.normal(0, 0.12)
+    wear = canvas.uniform(0.7, 1.0)
+    side, lift = np.abs(canvas.x + 0.02 * canvas.y), canvas.normal(0, 0.08)
     ground = hsv(g["hue"], np.clip(g["depth"], 0, 1), np.clip(g["light"], 0, 1))
     dark = ground * canvas.uniform(0.15, 0.35)[:, None]
     pale = np.clip(ground * 1.15 + 0.12, 0, 1)

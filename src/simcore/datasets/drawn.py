@@ -67,8 +67,8 @@ class Drawn:
     num_train: int = setting(30, "training pictures of each target species")
     num_test: int = setting(50, "test pictures of each target species")
     num_pool: int = setting(5000, "pictures in the pool")
-    share_own: float = setting(0.04, "share of the pool that shows a target species")
-    share_related: float = setting(0.04, "share of the pool that shows other moths, half of it butterflies")
+    share_own: float = setting(0.05, "share of the pool that shows a target species")
+    share_related: float = setting(0.05, "share of the pool that shows other moths, half of it butterflies")
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_test", "num_pool"):

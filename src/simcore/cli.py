@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from simcore import registry
 from simcore._version import __version__
+from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.settings import Field, build, fields_of, suggest
 
@@ -128,6 +129,8 @@ def _add_encoder_flags(parser: argparse.ArgumentParser, *, required: bool, sever
 def _add_embed_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a forward pass (default: 64)")
     _add_worker_flags(parser)
+    parser.add_argument("--engine", default="local", choices=ENGINES, help=f"{ENGINE_HELP} (default: local)")
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help=ADDRESS_HELP)
     parser.add_argument("--precision", default="32", help="32, bf16-mixed or 16-mixed (default: 32, as published)")
 
 
@@ -137,7 +140,8 @@ def _add_worker_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed_settings(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("batch_size", "num_workers", "device", "precision", "quiet", "backbone", "image_size", "partial")
+    computing = ("batch_size", "num_workers", "device", "precision", "quiet", "engine", "ray_address")
+    names = (*computing, "backbone", "image_size", "partial")
     return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
 
 

@@ -82,7 +82,7 @@ def _connect(ray: Any, address: str) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         what = "Ray cannot be started here" if address == "local" else f"no Ray cluster answers at '{address}'"
-        raise SimcoreError(f"{what} ({first_line(error)})") from error
+        raise SimcoreError(f"{what} ({first_line(error)})") from None
     # Ray tells of workers that died on stdout, which belongs to the result; simcore says what matters itself.
     worker: Any = importlib.import_module("ray._private.worker")
     worker._worker_logs_enabled = False

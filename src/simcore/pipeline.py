@@ -15,6 +15,7 @@ that need torch are imported inside the stage that enters them, so that this pag
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -30,6 +31,7 @@ import pyarrow.compute as pc
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.embeddings import is_store
 from simcore.artifacts.files import written_aside
+from simcore.cluster import connected
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource, open_images
 from simcore.images.opening import parse_source
@@ -60,13 +62,14 @@ def embed(
 ) -> Embeddings:
     """Embed every readable image of ``source``; ``out`` is a store folder (resumed if it is there) or None.
 
-    ``settings`` are the Embedder's: batch_size, num_workers, device, precision, overwrite, quiet.
+    ``settings`` are the Embedder's: batch_size, num_workers, device, precision, engine, overwrite, quiet, ….
     """
     from simcore.embedding import Embedder
 
     place = None if out is None else Path(out)
     loader = {name: settings.pop(name) for name in ("seed", "image_size", "backbone", "partial") if name in settings}
-    model = _encoder(encoder, device=settings.get("device", "auto"), **loader)
+    device = "cpu" if settings.get("engine") == "ray" else settings.get("device", "auto")
+    model = _encoder(encoder, device=device, **loader)
     return Embedder(model, strict=strict, **settings)(_images(source), place)
 
 
@@ -83,14 +86,17 @@ def select(
     """Choose the coreset of ``pool`` for ``target`` and save it at ``out``.
 
     Sources of images are embedded first with ``encoder``, into stores kept beside ``out`` so that the next
-    selection finds them ready.
+    selection finds them ready. ``settings`` are the Embedder's; its engine is also that of the selection.
     """
     kept = None if out is None else Path(f"{out}.stores")
-    known = _features(target, encoder, kept and kept / "target", settings)
-    wanted = _features(pool, encoder, kept and kept / "pool", settings)
-    _same_encoder(known, wanted)
-    wanted = _without(known, wanted)
-    selection: Selection = _with_stores(selector.select(known, wanted, budget=budget), known, wanted)
+    where = {name: settings[name] for name in ("engine", "ray_address") if name in settings}
+    with _one_cluster(**where):
+        known = _features(target, encoder, kept and kept / "target", settings)
+        wanted = _features(pool, encoder, kept and kept / "pool", settings)
+        _same_encoder(known, wanted)
+        wanted = _without(known, wanted)
+        chosen: Selection = selector.select(known, wanted, budget=budget, **where)
+    selection = _with_stores(chosen, known, wanted)
     if out is not None:
         selection.save(out)
     return selection
@@ -271,6 +277,11 @@ def _features(
     if encoder is None:
         raise UsageError(f"{images.name} is a source of images; give --encoder to embed it, or a store made by embed")
     return embed(images, encoder=encoder, out=store, **settings)
+
+
+def _one_cluster(engine: str = "local", ray_address: str | None = None) -> contextlib.AbstractContextManager[Any]:
+    """Let embedding and selection use one Ray, started or joined once."""
+    return connected(ray_address) if engine == "ray" else contextlib.nullcontext()
 
 
 def _same_encoder(target: Embeddings, pool: Embeddings) -> None:

@@ -11,17 +11,14 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
 import simcore
 from simcore.artifacts import Embeddings
 from simcore.artifacts.embeddings import STORE_FORMAT
 from simcore.artifacts.files import fingerprint
 from simcore.artifacts.parts import PartedArray
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES, check_engine
-from simcore.embedding._formats import FORMATS, fit_format
+from simcore.embedding._compute import PRECISIONS, embed_batches, forward, to_piece
+from simcore.embedding._formats import FORMATS
 from simcore.embedding._pieces import Piece, join_pieces, split_rows
 from simcore.embedding._ranks import Ranks, locked
 from simcore.embedding._reading import Batch, PieceReader, default_workers, read_batches
@@ -33,11 +30,6 @@ from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageErro
 from simcore.images.source import ImageSource
 from simcore.progress import Progress
 from simcore.settings import setting
-
-PRECISIONS = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-NOT_FINITE = "the encoder gave NaN or infinity"
-# So many images in a row without one finite feature mean a broken network, not bad images.
-BROKEN_AFTER = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,33 +178,13 @@ class Embedder:
             return
         reader = PieceReader(images, todo, self.encoder.transform, self.batch_size)
         workers = default_workers(len(images)) if self.num_workers is None else self.num_workers
-        for batch in read_batches(reader, workers):
-            yield batch.piece, self.embed_batch(batch), batch.last
+        batches = read_batches(reader, workers)
+        for batch, piece in embed_batches(self.encoder, batches, precision=self.precision, dtype=self.dtype):
+            yield batch.piece, piece, batch.last
 
     def embed_batch(self, batch: Batch) -> Piece:
         """Compute the features of one decoded batch."""
-        reasons = np.array(batch.reasons, np.str_)
-        features = self._forward(batch.pixels)
-        finite = np.asarray(np.isfinite(features).all(axis=1))
-        if not finite.all():
-            reasons = reasons.astype(f"<U{max(reasons.itemsize // 4, len(NOT_FINITE))}")
-            reasons[np.flatnonzero(reasons == "")[~finite]] = NOT_FINITE
-            if len(finite) >= BROKEN_AFTER and not finite.any():
-                raise SimcoreError(
-                    f"{self.encoder.spec} gives NaN or infinity for every image of a batch; it is broken"
-                )
-        stored, num_rescaled = fit_format(features[finite], self.dtype)
-        return Piece(start=batch.start, reasons=reasons, sizes=batch.sizes, features=stored, num_rescaled=num_rescaled)
-
-    def _forward(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 [n, S, S, 3] -> float32 [n, dim]."""
-        if not len(pixels):
-            return np.empty((0, self.encoder.dim), np.float32)
-        images = torch.from_numpy(pixels).to(self.encoder.device).permute(0, 3, 1, 2)
-        low = PRECISIONS[self.precision]
-        with torch.autocast(self.encoder.device.type, dtype=low, enabled=low is not None):
-            features: npt.NDArray[np.float32] = self.encoder(images).cpu().numpy()
-        return features
+        return to_piece(self.encoder, batch, forward(self.encoder, batch, self.precision), self.dtype)
 
     def _refuse_incomplete(self, images: ImageSource) -> None:
         incomplete = images.notes.incomplete

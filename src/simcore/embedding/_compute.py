@@ -1,0 +1,61 @@
+"""The numeric half of embedding: decoded batches through the network, and features into the format of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simcore.embedding._formats import fit_format
+from simcore.embedding._pieces import Piece
+from simcore.embedding._reading import Batch
+from simcore.embedding.encoder import Encoder
+from simcore.errors import SimcoreError
+
+PRECISIONS = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+NOT_FINITE = "the encoder gave NaN or infinity"
+# So many images in a batch without one finite feature mean a broken network, not bad images.
+BROKEN_AFTER = 16
+
+
+def embed_batches(
+    encoder: Encoder, batches: Iterable[Batch], *, precision: str, dtype: str
+) -> Iterator[tuple[Batch, Piece]]:
+    """Embed batches in order, one ahead: a GPU computes a batch while the one before it is fetched from it."""
+    waiting: tuple[Batch, Tensor] | None = None
+    for batch in batches:
+        begun = batch, forward(encoder, batch, precision)
+        if waiting is not None:
+            yield waiting[0], to_piece(encoder, *waiting, dtype)
+        waiting = begun
+    if waiting is not None:
+        yield waiting[0], to_piece(encoder, *waiting, dtype)
+
+
+def forward(encoder: Encoder, batch: Batch, precision: str) -> Tensor:
+    """Begin to compute the features of a batch; float32 [num_ok, dim] on the encoder's device."""
+    if not len(batch.pixels):
+        return torch.empty(0, encoder.dim)
+    images = torch.from_numpy(batch.pixels).to(encoder.device).permute(0, 3, 1, 2)
+    low = PRECISIONS[precision]
+    with torch.autocast(encoder.device.type, dtype=low, enabled=low is not None):
+        features: Tensor = encoder(images)
+    return features
+
+
+def to_piece(encoder: Encoder, batch: Batch, computed: Tensor, dtype: str) -> Piece:
+    """Bring features into the number format ``dtype``; rows that are not finite get a reason instead.
+
+    Raises ``SimcoreError`` where a whole batch is not finite.
+    """
+    reasons, features = np.array(batch.reasons, np.str_), computed.cpu().numpy()
+    finite = np.asarray(np.isfinite(features).all(axis=1))
+    if not finite.all():
+        if len(finite) >= BROKEN_AFTER and not finite.any():
+            raise SimcoreError(f"{encoder.spec} gives NaN or infinity for every image of a batch; it is broken")
+        reasons = reasons.astype(f"<U{max(reasons.itemsize // 4, len(NOT_FINITE))}")
+        reasons[np.flatnonzero(reasons == "")[~finite]] = NOT_FINITE
+    stored, num_rescaled = fit_format(features[finite], dtype)
+    return Piece(start=batch.start, reasons=reasons, sizes=batch.sizes, features=stored, num_rescaled=num_rescaled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -225,3 +226,38 @@ def test_an_address_without_a_cluster_is_one_line_and_quick(workers, monkeypatch
     monkeypatch.setattr(simcore.cluster, "PROBE_SECONDS", 1.0)
     with pytest.raises(SimcoreError, match="no Ray cluster answers at"), connected("127.0.0.1:1"):
         pass
+
+
+@pytest.mark.ray
+def test_the_command_line_says_no_word_of_ray(make_folder, tmp_path, contents):
+    folder = make_folder(12)
+    command = [sys.executable, "-m", "simcore", "embed", str(folder), "--encoder", "timm:resnet10@random"]
+    command += ["--image-size", "32", "--quiet", "--json"]
+    told = [
+        subprocess.run([*command, "--out", str(tmp_path / engine), "--engine", engine], capture_output=True, check=True)
+        for engine in ("local", "ray")
+    ]
+    assert told[1].stdout == told[0].stdout.replace(b"/local", b"/ray")
+    assert told[1].stderr == b""
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+@pytest.mark.ray
+def test_a_cluster_started_here_reports_to_nobody_is_quiet_of_deaths_and_ends(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from simcore.cluster import connected\n"
+        "handler = signal.getsignal(signal.SIGTERM)\n"
+        "with connected() as ray:\n"
+        "    dying = ray.remote(lambda: os.kill(os.getpid(), signal.SIGKILL)).options(max_retries=0)\n"
+        "    try:\n"
+        "        ray.get(dying.remote())\n"
+        "    except ray.exceptions.WorkerCrashedError:\n"
+        "        time.sleep(3)\n"
+        "    assert os.environ['RAY_USAGE_STATS_ENABLED'] == '0'\n"
+        "assert not ray.is_initialized()\n"
+        "assert signal.getsignal(signal.SIGTERM) is handler\n"
+    )
+    told = subprocess.run([sys.executable, str(script)], capture_output=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, b"", b"")

@@ -39,3 +39,12 @@ def test_what_fits_nothing_says_how_to_name_it():
         recognise(meta("resnet26"), source="x.pth")
     with pytest.raises(SimcoreError, match=r"x.pth@BACKBONE"):
         recognise({"pos_embed": torch.zeros(1, 50, 77)}, source="x.pth")
+
+
+def test_what_fits_in_part_or_not_at_all_is_counted():
+    tensors = meta("resnet10")
+    half = dict(list(tensors.items())[::2])
+    with pytest.raises(SimcoreError, match=r"36 of 72 tensors fit resnet10\); name it"):
+        recognise(half, source="x.pth")
+    with pytest.raises(SimcoreError, match=r"\(0 of 72 tensors fit any\)"):
+        recognise({f"other.thing.{name}": value for name, value in tensors.items()}, source="x.pth")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import timm
@@ -116,15 +118,33 @@ def _build(name: str, settings: dict[str, Any]) -> nn.Module:
 
 
 def _fetch(name: str, settings: dict[str, Any]) -> nn.Module:
-    # Hub clients raise their own and their transports' exceptions, which share no base class but Exception.
-    try:
+    with fetching(f"timm:{name}"):
         model: nn.Module = timm.create_model(name, pretrained=True, **settings)
-    except Exception as error:
-        raise SimcoreError(
-            f"timm:{name}: its pretrained weights cannot be had ({_first_line(error)}); name a weights file, or "
-            f"timm:{name}@random for fresh weights"
-        ) from error
     return model
+
+
+@contextlib.contextmanager
+def fetching(spec: str) -> Iterator[None]:
+    """Turn whatever goes wrong while pretrained weights are fetched into one line; the hub's own retries are quiet."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    except Exception as error:  # hubs and their transports share no narrower base class
+        raise SimcoreError(
+            f"{spec}: its pretrained weights cannot be had ({_first_line(_root(error))}); name a weights file, or "
+            f"{spec}@random for fresh weights"
+        ) from error
+    finally:
+        log.setLevel(level)
+
+
+def _root(error: BaseException) -> BaseException:
+    """What lies at the bottom of a chain of exceptions: usually that there is no network."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return error
 
 
 def _first_line(error: BaseException) -> str:

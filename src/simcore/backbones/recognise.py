@@ -43,15 +43,24 @@ def recognise(content: Mapping[str, Any], *, source: str) -> tuple[str, int | No
 
     Nothing but a full match of names and shapes counts. Raises ``SimcoreError`` that says how to name it.
     """
+    nearest, nearest_share = f"0 of {_largest_group(content)} tensors fit any", 0.0
     for name, image_size in _candidates(content):
         with torch.device("meta"):
             model = create_backbone(name, seed=0, image_size=image_size)
-        if best_match(model.state_dict(), content, source=source).exact:
+        match = best_match(model.state_dict(), content, source=source)
+        if match.exact:
             return name, image_size
+        if match.report.share > nearest_share:
+            nearest_share = match.report.share
+            nearest = f"{match.report.num_loaded} of {match.report.num_tensors} tensors fit {name}"
     raise SimcoreError(
-        f"{source}: the file does not say of which backbone it is, and none that is known by its shapes fits; "
-        f"name it: {source}@BACKBONE (a timm name)"
+        f"{source}: the file does not say of which backbone it is, and no known one fits its names and shapes "
+        f"({nearest}); name it: {source}@BACKBONE (a timm name)"
     )
+
+
+def _largest_group(content: Mapping[str, Any]) -> int:
+    return max((len(tensors) for _, tensors in tensor_groups(content)), default=0)
 
 
 def _candidates(content: Mapping[str, Any]) -> list[tuple[str, int | None]]:

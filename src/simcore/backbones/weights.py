@@ -65,6 +65,11 @@ class LoadReport:
         """Whether every tensor came, batch counters aside (old checkpoints have none, and evaluation needs none)."""
         return not self.mismatched and all(name.endswith(COUNTER) for name in self.missing)
 
+    @property
+    def share(self) -> float:
+        """Part of the model's tensors that came, 0…1."""
+        return self.num_loaded / self.num_tensors
+
     def describe(self) -> str:
         """Say it in one line."""
         told = f"{self.source}: {self.num_loaded} of {self.num_tensors} tensors loaded"

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from simcore.backbones.create import InputConfig
+from simcore.backbones.create import InputConfig, fetching
 from simcore.errors import SimcoreError, UsageError
 from simcore.settings import suggest
 
@@ -71,14 +71,8 @@ def _seeded(build: Callable[[], T], seed: int) -> T:
 
 
 def _fetched(build: Callable[[], T], spec: str) -> T:
-    try:
+    with fetching(spec):
         return _seeded(build, 0)
-    except Exception as error:  # transports and hubs share no narrower base class
-        text = (str(error).strip().splitlines() or [""])[0][:200]
-        raise SimcoreError(
-            f"{spec}: its pretrained weights cannot be had ({type(error).__name__}: {text}); name a weights file, or "
-            f"{spec}@random for fresh weights"
-        ) from error
 
 
 def _drop_classifier(network: nn.Module, name: str) -> int:

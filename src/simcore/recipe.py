@@ -27,7 +27,7 @@ from simcore.settings import as_dict, build, fields_of, suggest
 
 EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision")
 SECTIONS = ("out", "target", "pool", "train", "test", "seeds", "retrieval", "embed", "arms", "pretrain", "evaluate")
-DEMO_STEPS = 100
+DEMO_STEPS = 300
 DEMO_BUDGET = 600
 REQUIRED = ("target", "pool", "retrieval", "arms", "pretrain")
 
@@ -305,19 +305,20 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, num_seeds: int = 3) -> R
 
     place = Path(out)
     sources = Drawn(seed=seed).write(place / "images")
-    training = {"backbone": "resnet10", "image_size": 32, "batch_size": 128, "optimizer": "adam", "lr": 1e-3}
+    training = {"backbone": "test_resnet", "image_size": 32, "batch_size": 128, "temperature": 0.1}
+    training |= {"optimizer": "adamw", "lr": 0.006, "max_steps": DEMO_STEPS}
     tree = {
         "target": str(sources.target.resolve()),
         "pool": str(sources.pool.resolve()),
         "test": str(sources.test.resolve()),
         "seeds": list(range(seed, seed + num_seeds)),
-        "retrieval": {"method": "simclr", **training, "max_steps": DEMO_STEPS, "seed": seed},
+        "retrieval": {"method": "simclr", **training, "seed": seed},
         "arms": {
             "x-only": "target",
             "x+random": {"selector": "random", "budget": DEMO_BUDGET},
             "x+simcore": {"selector": "simcore", "budget": DEMO_BUDGET},
         },
-        "pretrain": {"method": "simclr", **training, "max_steps": DEMO_STEPS},
+        "pretrain": {"method": "simclr", **training},
         "evaluate": {"knn": {"k": [20]}, "linear": {}},
     }
     return _Reader("the demo's recipe", {}).recipe(tree, base=place, out=place)

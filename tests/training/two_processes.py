@@ -22,6 +22,7 @@ METHODS = {
     "simclr": {},
     "simclr_sampling": {},
     "simclr_explicit_sampling": {},
+    "simclr_explicit_sampling_memory": {"memory_size": 64, "projection_dim": 8},
     "moco": {"queue_size": 16, "projection_dim": 8},
     "dino": {"hidden_dim": 16, "bottleneck_dim": 8, "out_dim": 12},
 }
@@ -50,7 +51,7 @@ class Shares:
         for step in range(skip_steps, self.steps_per_epoch):
             generator = torch.Generator().manual_seed(step)
             views = [torch.randn(8, 3, 8, 8, generator=generator)[rank::num_processes] for _ in range(2)]
-            yield ViewBatch(views=views, is_target=torch.ones(len(views[0]), dtype=torch.bool))
+            yield ViewBatch(views=views, is_target=(torch.arange(8) < 3)[rank::num_processes])
 
 
 def train(name: str, out: Path) -> dict[str, Tensor]:
@@ -59,7 +60,9 @@ def train(name: str, out: Path) -> dict[str, Tensor]:
     model = registry.find("methods", name)(**METHODS[name]).build(Net())
     settings = FitSettings(epochs=1, lr=0.1, log_every=1, tensorboard=False, device="cpu")
     fit(model, Shares(), settings, fabric=make_fabric("cpu"), out=out / name, quiet=True)
-    return {key: value for key, value in model.state_dict().items() if key != "queue"}
+    return {
+        key: value for key, value in model.state_dict().items() if key not in ("queue", "memory")
+    }  # in another order
 
 
 def results(out: Path) -> dict[str, dict[str, Tensor]]:

@@ -66,6 +66,8 @@ class MAEModel(Pretrainable):
     def __init__(self, method: MAE, backbone: nn.Module) -> None:
         super().__init__()
         self.method, self.backbone, self.patch_size = method, backbone, patch_size(backbone)
+        if isinstance(getattr(backbone, "fc_norm", None), nn.Module):
+            backbone.fc_norm.requires_grad_(False)  # it stands behind the pooling, which is not trained
         dim, depth, heads = method.decoder_dim, method.decoder_depth, method.decoder_heads
         self.embed = nn.Linear(width(backbone), dim)
         self.hidden_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)

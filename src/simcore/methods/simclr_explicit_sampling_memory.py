@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 from simcore.methods._contrast import similarities
 from simcore.methods.simclr import SimCLR, SimCLRModel
 from simcore.settings import setting
+from simcore.training.gather import gather_detached
 from simcore.training.trainable import Moment, Pretrainable, StepOutput, ViewBatch
 
 __all__ = ["SimCLRExplicitSamplingMemory"]
@@ -21,7 +22,7 @@ class SimCLRExplicitSamplingMemory(SimCLR):
     """Beside the batch's negatives stand the most similar of a memory of projections of images outside the target.
 
     To be run on a target with its pool (or coreset) added; published as ``explicit_sampling_memory``
-    (OpenSSL-SimCore, table 17). Each process has a memory of its own.
+    (OpenSSL-SimCore, table 17).
     """
 
     memory_size: int = setting(65536, "projections remembered")
@@ -48,8 +49,8 @@ class _Model(SimCLRModel):
         """Take two views, and note which images are not of the target."""
         features = self.backbone(torch.cat(list(batch.views)))
         projections = self.projector(features)
-        added = ~batch.is_target.to(projections.device).repeat(2)
-        self._to_remember = normalize(projections.detach().float())[added]
+        added = gather_detached((~batch.is_target).repeat(2).to(projections.device, torch.uint8))
+        self._to_remember = gather_detached(normalize(projections.float()))[added.bool()]
         return StepOutput(loss=self.loss(projections), features=features)
 
     def loss(self, projections: Tensor) -> Tensor:

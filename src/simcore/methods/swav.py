@@ -15,7 +15,7 @@ from simcore.methods._crops import any_size, features_of_crops
 from simcore.methods._heads import mlp, width
 from simcore.methods._method import Method
 from simcore.settings import setting
-from simcore.training.gather import sum_over_processes, world
+from simcore.training.gather import gather_detached, sum_over_processes, world
 from simcore.training.trainable import Moment, Pretrainable, StepOutput, ViewBatch
 from simcore.views import MultiCrop
 
@@ -90,7 +90,8 @@ class SwAV(Method):
 class SwAVModel(Pretrainable):
     """Backbone, projector, prototypes [num_prototypes, projection_dim] and a queue of projections for each large crop.
 
-    The queue [2, queue_length, projection_dim] holds zeros where it has not been filled yet; newest come first.
+    The queue [2, queue_length, projection_dim] holds zeros where it has not been filled yet; newest come first. All
+    processes hold the same one, and each takes its share of it into the assignment.
     """
 
     queue: Tensor
@@ -121,16 +122,17 @@ class SwAVModel(Pretrainable):
     @torch.no_grad()
     def _codes(self, projections: Tensor, scores: Tensor, moment: Moment) -> Tensor:
         """Assign the large crops to prototypes, the queue's projections taking part: [2, n, num_prototypes]."""
-        method, size = self.method, scores.shape[1]
+        method, size, (rank, num_processes) = self.method, scores.shape[1], world()
         queued = method.queue_length > 0 and moment.epoch >= method.queue_from_epoch
         codes = []
         for crop in range(NUM_ASSIGNED):
             joined = scores[crop]
             if queued and bool(self.queue[crop, -1].any()):  # full
-                joined = torch.cat([joined, self.prototypes(self.queue[crop])])
+                joined = torch.cat([joined, self.prototypes(self.queue[crop, rank::num_processes])])
             codes.append(sinkhorn(joined, method.epsilon, method.sinkhorn_iterations)[:size])
             if queued:
-                self.queue[crop] = torch.cat([projections[crop], self.queue[crop]])[: method.queue_length]
+                newest = gather_detached(projections[crop])
+                self.queue[crop] = torch.cat([newest, self.queue[crop]])[: method.queue_length]
         return torch.stack(codes)
 
     def before_update(self, moment: Moment) -> None:

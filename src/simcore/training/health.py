@@ -31,7 +31,9 @@ def feature_health(features: Tensor) -> dict[str, float]:
 
 def effective_rank(features: Tensor) -> float:
     """RankMe of features [n, dim]: exp of the entropy of the singular values' shares."""
-    values = torch.linalg.svdvals(features.cpu().double())
+    rows = features.cpu().double()
+    square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows  # its eigenvalues are their squares
+    values = torch.linalg.eigvalsh(square).clamp(min=0).sqrt()
     shares = values / (values.sum() + 1e-12) + 1e-7
     return float(torch.exp(-(shares * shares.log()).sum()))
 

@@ -147,7 +147,7 @@ def _weights_file(init: str) -> Path:
 
 
 def _channels_last(settings: PretrainSettings, fabric: Fabric) -> bool:
-    return fabric.device.type == "cuda" if settings.channels_last is None else settings.channels_last
+    return fabric.device.type != "mps" if settings.channels_last is None else settings.channels_last
 
 
 class _Loader:

@@ -74,7 +74,7 @@ class PretrainSettings(FitSettings):
     init: str | None = setting(None, "RUN or weights file to start from; none: fresh weights from the seed")
     num_workers: int = setting(-1, "processes that decode images; -1: as many as there are spare cores")
     cache_mb: int = setting(1024, "decoded images are kept in memory when they fit into this many MB; 0: never")
-    channels_last: bool | None = setting(None, "channels-last memory layout; none: on CUDA")
+    channels_last: bool | None = setting(None, "channels-last memory layout; none: on CPU and CUDA")
     compile: bool = setting(False, "compile the backbone with torch.compile")
     sync_batchnorm: bool = setting(True, "batch statistics over all GPUs of a run")
 

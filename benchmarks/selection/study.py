@@ -6,8 +6,8 @@ all of Tiny-ImageNet's train images by one encoder, as `simcore embed` leaves it
 
     python benchmarks/selection/study.py --data DIR --stores NAME=STORE [NAME=STORE ...] [--cifar NAME=STORE ...]
 
-DIR holds targets.json. NAME is an encoder's; several stores also make an ensemble. One picture of each pick order is
-cut at all budgets, since a smaller budget is a prefix.
+DIR holds targets.json. NAME is an encoder's; several stores also make an ensemble. Each pick order is cut at
+all budgets, since a smaller budget is a prefix.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ STOPS = {
     "simcore, published stop": SimCore(),
     "simcore, patience 1": SimCore(patience=1),
     "simcore, stop by centroid": SimCore(stop_by="centroid"),
-    "density_ratio, precision 0.3": DensityRatio(min_precision=0.3),
-    "density_ratio, precision 0.1": DensityRatio(min_precision=0.1),
 }
+WANTED_PRECISION = (0.5, 0.3, 0.2, 0.1)
 
 
 class Task:
@@ -107,6 +106,8 @@ class Task:
 
     def covered(self, picks: np.ndarray) -> float:
         """Facility location per x: the mean over X of the best cosine among the picks."""
+        if not len(picks):
+            return 0.0
         units = [
             np.asarray(e.features[:] if rows is None else e.features.take(rows), np.float32)
             for e, rows in ((self.target, None), (self.pool, picks))
@@ -138,8 +139,18 @@ def study(task: Task) -> Iterator[dict[str, Any]]:
     for name, selector in DEDUPLICATED.items():
         choose = lambda s=selector: select_coreset(s, [task.pair], budget=BUDGETS[-1], deduplicate=0.98)  # noqa: E731
         yield from measure(task, name, choose)
-    for name, selector in STOPS.items():
+    for name, selector in (STOPS | precision_stops(task.base_rate() / 100)).items():
         yield from measure(task, name, lambda s=selector: s.select(target, pool), whole=True)
+
+
+def precision_stops(base_rate: float) -> dict[str, Any]:
+    """Stops at a wanted precision, with the share of target-like images unknown, and told."""
+    known = {"share estimated": None, "share given": base_rate}
+    return {
+        f"density_ratio, precision {wanted}, {how}": DensityRatio(min_precision=wanted, target_share=share)
+        for wanted in WANTED_PRECISION
+        for how, share in known.items()
+    }
 
 
 def study_ensemble(tasks: list[Task]) -> Iterator[dict[str, Any]]:
@@ -176,21 +187,24 @@ def main() -> None:
             }
             shared = {"target": target, "pool": "tiny+cifar10" if second else "tiny"}
             for name, task in seen.items():
-                rows += (shared | {"encoder": name, "base_rate": task.base_rate()} | row for row in study(task))
+                about = shared | {"encoder": name, "base_rate": task.base_rate()}
+                rows += (show(about | row) for row in study(task))
+                write(args, rows)
             if len(seen) > 1:
-                ensemble = study_ensemble(list(seen.values()))
-                rows += (shared | {"encoder": "+".join(seen)} | row for row in ensemble)
-            show(rows, shared)
-            write(args, rows)
+                rows += (
+                    show(shared | {"encoder": "+".join(seen)} | row) for row in study_ensemble(list(seen.values()))
+                )
+                write(args, rows)
 
 
-def show(rows: list[dict[str, Any]], shared: dict[str, str]) -> None:
-    for row in rows:
-        if all(row[key] == value for key, value in shared.items()):
-            print(
-                "{target:9} {pool:12} {encoder:18} {selector:36} B={budget:6d} precision {precision:6.2f} "
-                "classes {classes:5.2f} covered {covered:.4f} {seconds:7.2f} s".format(**row)
-            )
+def show(row: dict[str, Any]) -> dict[str, Any]:
+    """Print a row as it comes."""
+    print(
+        "{target:9} {pool:12} {encoder:16} {selector:44} B={budget:6d} precision {precision:6.2f} "
+        "classes {classes:5.2f} covered {covered:.4f} {seconds:7.2f} s".format(**row),
+        flush=True,
+    )
+    return row
 
 
 def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:

@@ -198,7 +198,9 @@ def test_linear_classifier_judges_a_sampled_row_by_the_model_that_did_not_train_
     from sklearn.linear_model import LogisticRegression
 
     target, pool = normal(30, 6, 1), normal(100, 6, 2, shift=0.0)
-    selector = LinearClassifier(num_background=50, seed=4)  # both samples together are the whole pool
+    selector = LinearClassifier(
+        num_background=50, inverse_penalty=1.0, whiten=False, seed=4
+    )  # both samples together are the whole pool
     chosen = selector.select(target, pool, budget=100)
     folds = np.random.default_rng([4, 1]).permutation(100) % 2
     scores = np.zeros(100)

@@ -30,11 +30,11 @@ class DensityRatio(Selector):
     Estimation in Machine Learning", 2012): rows near everything lose by the second term what they gain by the
     first. Objective: the mean of the difference over the picks.
 
-    Without a budget it stops where the estimated precision falls below ``min_precision``; see
-    :func:`simcore.selection._stopping.precision_curve`.
+    With ``min_precision`` it stops where the estimated precision falls below that, which is to be trusted only with
+    ``target_share`` given; see :func:`simcore.selection._stopping.precision_curve`.
     """
 
-    num_near: int = setting(20, "nearest target rows to average over")
+    num_near: int = setting(50, "nearest target rows to average over")
     num_background_near: int = setting(100, "nearest sampled pool rows to average over")
     num_background: int = setting(5500, "pool rows drawn at random to stand for the pool")
     whiten: bool = setting(True, "compare on features whitened by the pool's covariance")

@@ -35,8 +35,8 @@ class LinearClassifier(Selector):
     """
 
     num_background: int = setting(5500, "pool rows drawn at random for each of the two models")
-    inverse_penalty: float = setting(1.0, "C of the logistic regression: larger fits closer")
-    whiten: bool = setting(False, "train on features whitened by the pool's covariance")
+    inverse_penalty: float = setting(0.1, "C of the logistic regression: larger fits closer")
+    whiten: bool = setting(True, "train on features whitened by the pool's covariance")
     quota: str = setting("none", "let clusters of the target, or its rows, pick in turn", choices=QUOTAS)
     num_clusters: int = setting(100, "clusters of the target for the quota and for reports")
     seed: int = setting(0, "seed of the samples and of k-means")

@@ -137,6 +137,18 @@ def test_open_clip_needs_its_extra(monkeypatch):
         load_encoder("open_clip:ViT-B-32/openai")
 
 
+def test_open_clip_towers():
+    pytest.importorskip("open_clip")
+    encoder = load_encoder("open_clip:ViT-S-32@random", device="cpu")
+    assert (encoder.dim, encoder.image_size, encoder.transform.interpolation) == (384, 224, "bicubic")
+    assert encoder.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert encoder(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 384)
+    with pytest.raises(UsageError, match="open_clip has no model 'ViT-B-33'; did you mean 'ViT-B-32'"):
+        load_encoder("open_clip:ViT-B-33")
+    with pytest.raises(UsageError, match="open_clip has no weights for 'ViT-S-32'"):
+        load_encoder("open_clip:ViT-S-32")
+
+
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(SimcoreError, match="not a RUN"):
         load_encoder(tmp_path)

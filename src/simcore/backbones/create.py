@@ -125,10 +125,9 @@ def _fetch(name: str, settings: dict[str, Any]) -> nn.Module:
 
 @contextlib.contextmanager
 def fetching(spec: str) -> Iterator[None]:
-    """Turn whatever goes wrong while pretrained weights are fetched into one line; the hub's own retries are quiet."""
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Turn whatever goes wrong while pretrained weights are fetched into one line; what hubs log meanwhile is quiet."""
+    silenced = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
         yield
     except Exception as error:  # hubs and their transports share no narrower base class
@@ -137,7 +136,7 @@ def fetching(spec: str) -> Iterator[None]:
             f"{spec}@random for fresh weights"
         ) from error
     finally:
-        log.setLevel(level)
+        logging.disable(silenced)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -28,14 +28,18 @@ def load_torchvision(name: str, *, seed: int, fresh: bool) -> tuple[nn.Module, i
         model: nn.Module = torchvision.models.get_model(name, weights=None if fresh else weights)
         return model
 
-    network = _seeded(build, seed) if fresh else _fetched(build, f"torchvision:{name}")
+    with fetching(f"torchvision:{name}"):
+        network = _seeded(build, seed if fresh else 0)
     dim = _drop_classifier(network, name)
     preset = weights.transforms()
     return network, dim, InputConfig(image_size=preset.crop_size[0], mean=tuple(preset.mean), std=tuple(preset.std))
 
 
 def load_open_clip(name: str, *, seed: int, fresh: bool) -> tuple[nn.Module, int, InputConfig]:
-    """Build the image tower of an open_clip model; ``name`` is ``MODEL`` or ``MODEL/PRETRAINED``."""
+    """Build the image tower of an open_clip model; ``name`` is ``MODEL`` or ``MODEL/PRETRAINED``.
+
+    Its output is CLIP's embedding, that is after the tower's own projection.
+    """
     try:
         import open_clip
     except ImportError as error:
@@ -52,7 +56,8 @@ def load_open_clip(name: str, *, seed: int, fresh: bool) -> tuple[nn.Module, int
         tower: nn.Module = open_clip.create_model(model_name, pretrained=chosen).visual
         return tower
 
-    network = _seeded(build, seed) if fresh else _fetched(build, f"open_clip:{name}")
+    with fetching(f"open_clip:{name}"):
+        network = _seeded(build, seed if fresh else 0)
     shown: Any = network
     size = shown.image_size[0] if isinstance(shown.image_size, tuple | list) else shown.image_size
     inputs = InputConfig(
@@ -68,11 +73,6 @@ def _seeded(build: Callable[[], T], seed: int) -> T:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return build()
-
-
-def _fetched(build: Callable[[], T], spec: str) -> T:
-    with fetching(spec):
-        return _seeded(build, 0)
 
 
 def _drop_classifier(network: nn.Module, name: str) -> int:

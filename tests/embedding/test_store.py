@@ -290,6 +290,16 @@ def test_a_second_process_is_refused(images, tmp_path, encoder):
     assert len(Embedder(encoder, quiet=True)(images, out)) == 59
 
 
+def test_a_drive_without_locks_is_worked_on_with_a_warning(images, encoder, tmp_path, monkeypatch):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", no_locks)
+    with pytest.warns(SimcoreWarning, match="cannot be locked .No locks available"):
+        made = Embedder(encoder, quiet=True)(images, tmp_path / "store")
+    assert len(made) == 59
+
+
 def test_a_lock_survives_the_removal_of_its_file(tmp_path):
     path = tmp_path / "working" / "lock"
     with locked(path, "it"):

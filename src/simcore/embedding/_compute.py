@@ -50,12 +50,20 @@ def to_piece(encoder: Encoder, batch: Batch, computed: Tensor, dtype: str) -> Pi
 
     Raises ``SimcoreError`` where a whole batch is not finite.
     """
-    reasons, features = np.array(batch.reasons, np.str_), computed.cpu().numpy()
+    features, reasons = computed.cpu().numpy(), list(batch.reasons)
     finite = np.asarray(np.isfinite(features).all(axis=1))
     if not finite.all():
         if len(finite) >= BROKEN_AFTER and not finite.any():
             raise SimcoreError(f"{encoder.spec} gives NaN or infinity for every image of a batch; it is broken")
-        reasons = reasons.astype(f"<U{max(reasons.itemsize // 4, len(NOT_FINITE))}")
-        reasons[np.flatnonzero(reasons == "")[~finite]] = NOT_FINITE
+        readable = [row for row, reason in enumerate(reasons) if not reason]
+        for place in np.flatnonzero(~finite).tolist():
+            reasons[readable[place]] = NOT_FINITE
     stored, num_rescaled = fit_format(features[finite], dtype)
-    return Piece(start=batch.start, reasons=reasons, sizes=batch.sizes, features=stored, num_rescaled=num_rescaled)
+    return Piece(
+        start=batch.start,
+        sizes=batch.sizes,
+        skipped=np.array([row for row, reason in enumerate(reasons) if reason], np.int64),
+        reasons=np.array([reason for reason in reasons if reason], np.str_),
+        features=stored,
+        num_rescaled=num_rescaled,
+    )

@@ -18,6 +18,7 @@ from simcore.artifacts.files import written_aside
 MIN_ROWS, MAX_ROWS = 64, 4096
 PIECES_AIMED_AT = 128
 DIGEST_BYTES = 16
+ARRAYS = ("sizes", "skipped", "reasons", "features")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,22 +27,30 @@ class Piece:
 
     Attributes:
         start: first source row.
-        reasons: why a row gave no feature, "" where it gave one; [n].
         sizes: width and height of each image in pixels, 0 where unknown; int32 [n, 2].
-        features: of the rows without a reason, in order; [num_ok, dim].
+        skipped, reasons: which of the n rows gave no feature, ascending, and why; [num_skipped] each.
+        features: of the other rows, in order; [n - num_skipped, dim].
         num_rescaled: rows whose length had to be changed to fit the number format.
     """
 
     start: int
-    reasons: npt.NDArray[np.str_]
     sizes: npt.NDArray[np.int32]
+    skipped: npt.NDArray[np.int64]
+    reasons: npt.NDArray[np.str_]
     features: npt.NDArray[Any]
     num_rescaled: int
 
     @property
     def kept(self) -> npt.NDArray[np.bool_]:
         """Which rows have a feature, bool [n]."""
-        return np.asarray(self.reasons == "")
+        mask = np.ones(len(self.sizes), np.bool_)
+        mask[self.skipped] = False
+        return mask
+
+    @property
+    def num_kept(self) -> int:
+        """How many rows have a feature."""
+        return len(self.sizes) - len(self.skipped)
 
     def without_features(self) -> Piece:
         """Drop the features, once they are stored elsewhere."""
@@ -63,8 +72,9 @@ def join_pieces(pieces: Sequence[Piece]) -> Piece:
     """Make one piece of consecutive ones."""
     return Piece(
         start=pieces[0].start,
-        reasons=np.concatenate([piece.reasons for piece in pieces]),
         sizes=np.concatenate([piece.sizes for piece in pieces]),
+        skipped=np.concatenate([piece.skipped + piece.start - pieces[0].start for piece in pieces]),
+        reasons=np.concatenate([piece.reasons for piece in pieces]),
         features=np.concatenate([piece.features for piece in pieces]),
         num_rescaled=sum(piece.num_rescaled for piece in pieces),
     )
@@ -74,7 +84,8 @@ def write_piece(piece: Piece, path: Path, *, key: str) -> None:
     """Write a piece behind a digest that holds for this ``key`` (what is being made) and this file name only."""
     buffer = io.BytesIO()
     numbers = np.array([piece.start, piece.num_rescaled], np.int64)
-    np.savez(buffer, numbers=numbers, reasons=piece.reasons, sizes=piece.sizes, features=piece.features)
+    arrays = {name: getattr(piece, name) for name in ARRAYS}
+    np.savez(buffer, numbers=numbers, **arrays)
     content = buffer.getbuffer()
     with written_aside(path) as aside, aside.open("wb") as file:
         file.write(_digest(content, path.name, key))
@@ -92,13 +103,7 @@ def read_piece(path: Path, *, key: str) -> Piece | None:
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         start, num_rescaled = arrays["numbers"].tolist()
-        return Piece(
-            start=start,
-            num_rescaled=num_rescaled,
-            reasons=arrays["reasons"],
-            sizes=arrays["sizes"],
-            features=arrays["features"],
-        )
+        return Piece(start=start, num_rescaled=num_rescaled, **{name: arrays[name] for name in ARRAYS})
 
 
 def _digest(content: memoryview, name: str, key: str) -> bytes:

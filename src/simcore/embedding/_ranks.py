@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from simcore.errors import SimcoreError, UsageError
+from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 1800.0
@@ -70,6 +71,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
                 raise SimcoreError(f"{what} is being written by another process; wait for it, or stop it") from error
+            except OSError as error:  # some network drives keep no locks
+                warnings.warn(f"{what} cannot be locked ({error.strerror})", SimcoreWarning, stacklevel=3)
             if _is_still(path, file.fileno()):
                 yield
                 return

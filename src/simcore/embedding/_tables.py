@@ -29,9 +29,8 @@ def rows_table(piece: Piece, listing: pa.Table, first_row: int) -> pa.Table:
 
 def skipped_table(piece: Piece, listing: pa.Table, first_row: int = 0) -> pa.Table:
     """Make the rows of ``skipped.parquet`` for one piece (``first_row`` does not matter here)."""
-    left_out = np.flatnonzero(~piece.kept)
-    ids = listing["id"].take(pa.array(left_out + piece.start)).combine_chunks()
-    return pa.Table.from_arrays([ids, pa.array(piece.reasons[left_out].tolist(), pa.string())], schema=SKIPPED_SCHEMA)
+    ids = listing["id"].take(pa.array(piece.skipped + piece.start)).combine_chunks()
+    return pa.Table.from_arrays([ids, pa.array(piece.reasons.tolist(), pa.string())], schema=SKIPPED_SCHEMA)
 
 
 def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any]:
@@ -39,9 +38,8 @@ def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any
     num_rows = num_skipped = num_rescaled = 0
     first = ""
     for piece in pieces:
-        kept = piece.kept
-        num_rows += int(kept.sum())
-        num_skipped += int((~kept).sum())
+        num_rows += piece.num_kept
+        num_skipped += len(piece.skipped)
         num_rescaled += piece.num_rescaled
         first = first or first_skipped(piece, listing)
     if not num_rows:
@@ -51,7 +49,6 @@ def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any
 
 def first_skipped(piece: Piece, listing: pa.Table) -> str:
     """Name the first skipped image of a piece with its reason, "" where there is none."""
-    left_out = np.flatnonzero(~piece.kept)
-    if not len(left_out):
+    if not len(piece.skipped):
         return ""
-    return f"{listing['id'][int(left_out[0]) + piece.start].as_py()} ({piece.reasons[left_out[0]]})"
+    return f"{listing['id'][int(piece.skipped[0]) + piece.start].as_py()} ({piece.reasons[0]})"

@@ -164,8 +164,8 @@ class Embedder:
                 open_pieces.setdefault(number, []).append(batch)
                 if last:
                     yield number, join_pieces(open_pieces.pop(number))
-                num_skipped += int((~batch.kept).sum())
-                progress.advance(len(batch.reasons), f"{num_skipped} skipped" if num_skipped else "")
+                num_skipped += len(batch.skipped)
+                progress.advance(len(batch.sizes), f"{num_skipped} skipped" if num_skipped else "")
 
     def _batches(
         self, images: ImageSource, todo: Sequence[tuple[int, range]]
@@ -193,7 +193,7 @@ class Embedder:
             raise BadDataError(f"{images.name}: {len(incomplete)} incomplete: {told}; no table was made (--strict)")
 
     def _refuse_bad(self, piece: Piece, images: ImageSource) -> None:
-        bad = int((~piece.kept).sum())
+        bad = len(piece.skipped)
         if self.strict and bad:
             more = f" and {bad - 1} more near it" if bad > 1 else ""
             raise BadDataError(

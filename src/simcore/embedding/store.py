@@ -132,13 +132,13 @@ class Store:
         """Turn the pieces of a part into its file of features and a record of its rows; give the damaged ones."""
         features, numbers = self._features_path(part), self.parts[part]
         record = read_piece(self._part_path(part), key=self._key)
-        if record is None or _num_rows(features) != int(record.kept.sum()):
+        if record is None or _num_rows(features) != record.num_kept:
             self._part_path(part).unlink(missing_ok=True)
             records, damaged = self._check(numbers)
             if damaged:
                 return damaged
             record = join_pieces(records)
-            self._write_features(features, numbers, int(record.kept.sum()))
+            self._write_features(features, numbers, record.num_kept)
             write_piece(record, self._part_path(part), key=self._key)
         shutil.rmtree(self._piece_path(numbers[0]).parent, ignore_errors=True)
         return []
@@ -179,7 +179,7 @@ class Store:
         with written_aside(self.path / name) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
             for record in self._records():
                 writer.write_table(make(record, self.listing, first_row))
-                first_row += int(record.kept.sum())
+                first_row += record.num_kept
 
     def _records(self) -> Iterator[Piece]:
         for part in range(len(self.parts)):

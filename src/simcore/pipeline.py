@@ -184,7 +184,8 @@ def write_comparison(reports: Mapping[str, Report], *, out: StrPath) -> list[str
     for name, text in (("comparison.csv", table.to_csv()), ("comparison.tex", table.to_latex())):
         with written_aside(Path(out) / name) as aside:
             aside.write_text(text, "utf-8")
-    return table.to_lines()
+    lines: list[str] = table.to_lines()
+    return lines
 
 
 def predict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from simcore.tasks._heads import INIT_STD
 from simcore.tasks._metrics import Answers
 from simcore.tasks._scaling import Scaling
 from simcore.training._data import ViewBatches
-from simcore.training._decoding import Decoder, cached, spare_workers
+from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training.trainable import Moment, StepOutput, Trainable
 from simcore.views import Supervised
@@ -38,17 +37,8 @@ class LabelledViews(ViewBatches):
 
     def __call__(self, epoch: int, skip_steps: int) -> Iterator[Any]:
         """Yield the batches of ``epoch`` from number ``skip_steps`` on; None for one without readable images."""
-        for step, views in enumerate(super().__call__(epoch, skip_steps), skip_steps):
-            if views is None:
-                yield None
-                continue
-            rows = [row for row in self.plan.rows(epoch, step).tolist() if row not in self._faults]
-            yield views.views[0], self.labels[rows[: len(views.is_target)]]
-
-    @property
-    def num_unreadable(self) -> int:
-        """How many images could not be read so far."""
-        return len(self._faults)
+        for batch in super().__call__(epoch, skip_steps):
+            yield None if batch is None else (batch.views[0], self.labels[batch.rows])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +154,7 @@ def labelled_views(
         min_batch: fewest images a process may get at once (batch normalisation needs two).
     """
     workers = spare_workers(-1 if num_workers is None else num_workers, fabric.world_size)
-    decoder = Decoder(source=images, short_side=math.ceil(views.image_size / math.sqrt(views.min_scale)))
+    decoder = decoder_for(images, views, views.image_size)
     kept = cached(decoder, cache_mb // fabric.world_size, workers, quiet or not fabric.is_global_zero)
     plan = BatchPlan(
         num_images=len(images),

@@ -64,6 +64,11 @@ class ViewBatches:
         num_pieces = -(-len(self.plan.rows(epoch, step)) // PIECE)
         return [next(self._stream) for _ in range(num_pieces)]
 
+    @property
+    def num_unreadable(self) -> int:
+        """How many images this process could not read so far."""
+        return self._faults.num_rows
+
     def close(self) -> None:
         """End the worker processes."""
         self._stream = None
@@ -87,8 +92,8 @@ class ViewBatches:
         ]
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         views = [_joined(parts)[:size].contiguous(memory_format=layout) for parts in zip(*made, strict=True)]
-        rows = torch.tensor([row for piece in pieces for row in piece.rows])
-        return ViewBatch(views=views, is_target=rows[:size] < self.plan.num_target)
+        rows = torch.tensor([row for piece in pieces for row in piece.rows])[:size]
+        return ViewBatch(views=views, is_target=rows < self.plan.num_target, rows=rows)
 
     def describe(self, epoch: int, step_in_epoch: int) -> str:
         """Name the first images of a batch."""

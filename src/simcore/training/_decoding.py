@@ -80,6 +80,21 @@ class Decoder:
         return images
 
 
+def decoder_for(images: ImageSource, views: Any, image_size: int) -> Decoder:
+    """Keep as much of an image as its views can show.
+
+    The short side is that at which even the smallest square crop has as many pixels as its view. A random resized
+    crop finds no box in an image of a larger aspect than 4/3 over the smallest crop's share of the area, and then
+    takes the middle.
+    """
+    smallest = min(views.min_scale, getattr(views, "min_local_scale", 1.0))
+    return Decoder(
+        source=images,
+        short_side=math.ceil(image_size / math.sqrt(views.min_scale)),
+        max_aspect=4.0 / 3.0 / smallest,
+    )
+
+
 def _reduced(pixels: Pixels, factor: int) -> Pixels:
     """Average blocks of factor x factor pixels, as a JPEG decoder does that reads at a reduced scale."""
     return np.asarray(Image.fromarray(pixels).reduce(factor))

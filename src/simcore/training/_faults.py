@@ -24,6 +24,11 @@ class Faults:
         self._counts[epoch] += len(faults)
         self._new.update((row, reason) for row, reason in faults if row not in self._told)
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows could not be read so far."""
+        return len(self._told | self._new.keys())
+
     def end_epoch(self, epoch: int) -> int:
         """Warn of what is new, and give the number of images that ``epoch`` went without."""
         if self._new:

@@ -22,7 +22,7 @@ from simcore.images.source import ImageSource
 from simcore.registry import name_of
 from simcore.training._card import write_card
 from simcore.training._data import ViewBatches
-from simcore.training._decoding import Decoder, cached, spare_workers
+from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training._probe import NeighbourProbe
 from simcore.training._run_folder import open_run
@@ -201,7 +201,7 @@ class _Loader:
             rank=self.fabric.global_rank,
         )
         views = self.method.views(settings.image_size)
-        decoder = _decoder(views, images, settings.image_size)
+        decoder = decoder_for(images, views, settings.image_size)
         limit_mb = settings.cache_mb // self.fabric.world_size
         return ViewBatches(
             images,
@@ -212,18 +212,3 @@ class _Loader:
             num_workers=self.num_workers,
             channels_last=_channels_last(settings, self.fabric),
         )
-
-
-def _decoder(views: Any, images: ImageSource, image_size: int) -> Decoder:
-    """Keep as much of an image as its views can show.
-
-    The short side is that at which even the smallest square crop has as many pixels as its view. A random resized
-    crop finds no box in an image of a larger aspect than 4/3 over the smallest crop's share of the area, and then
-    takes the middle.
-    """
-    smallest = min(views.min_scale, getattr(views, "min_local_scale", 1.0))
-    return Decoder(
-        source=images,
-        short_side=math.ceil(image_size / math.sqrt(views.min_scale)),
-        max_aspect=4.0 / 3.0 / smallest,
-    )

@@ -95,14 +95,16 @@ class ViewBatch:
     Shape:
         views: float32 [n, 3, S, S] each; what they are is between the method and its view maker.
         is_target: bool [n], on the CPU: whether an image is of the target rather than of what was added to it.
+        rows: int64 [n], on the CPU: which rows of the source they are; None for a batch made by hand.
     """
 
     views: Sequence[Tensor]
     is_target: Tensor
+    rows: Tensor | None = None
 
     def to(self, device: torch.device) -> ViewBatch:
         """Give the batch with its views on ``device``."""
-        return ViewBatch(views=[view.to(device) for view in self.views], is_target=self.is_target)
+        return dataclasses.replace(self, views=[view.to(device) for view in self.views])
 
 
 class Views(Protocol):

@@ -34,9 +34,9 @@ class MultiCrop:
     min_local_scale: float = setting(0.05, "smallest local crop")
     max_local_scale: float = setting(0.2, "largest local crop")
     flip_probability: float = setting(0.5, "how often a view is mirrored")
-    photometric: Photometric = setting(Photometric(), "the colour operations")  # noqa: RUF009
-    second: Photometric | None = setting(None, "those of the second global view, where they differ")  # noqa: RUF009
-    local: Photometric | None = setting(None, "those of the local views, where they differ")  # noqa: RUF009
+    photometric: Photometric = setting(Photometric(), "the colour operations")
+    second: Photometric | None = setting(None, "those of the second global view, where they differ")
+    local: Photometric | None = setting(None, "those of the local views, where they differ")
     mean: tuple[float, float, float] = setting(IMAGENET_MEAN, "subtracted from each channel")
     std: tuple[float, float, float] = setting(IMAGENET_STD, "what each channel is then divided by")
 

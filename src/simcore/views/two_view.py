@@ -28,8 +28,8 @@ class TwoView:
     min_scale: float = setting(0.2, "smallest crop, as a share of the image's area")
     max_scale: float = setting(1.0, "largest crop")
     flip_probability: float = setting(0.5, "how often a view is mirrored")
-    photometric: Photometric = setting(Photometric(), "the colour operations")  # noqa: RUF009
-    second: Photometric | None = setting(None, "those of the second view, where they differ")  # noqa: RUF009
+    photometric: Photometric = setting(Photometric(), "the colour operations")
+    second: Photometric | None = setting(None, "those of the second view, where they differ")
     mean: tuple[float, float, float] = setting(IMAGENET_MEAN, "subtracted from each channel")
     std: tuple[float, float, float] = setting(IMAGENET_STD, "what each channel is then divided by")
 

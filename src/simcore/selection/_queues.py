@@ -52,9 +52,6 @@ class Scores(Protocol):
     def first_depth(self, budget: int) -> int:
         """Say how deep to rank at first when ``budget`` rows are wanted in all."""
 
-    def next_depth(self, depths: Rows) -> Rows:
-        """Say how deep to rank queues that ``depths`` did not do for."""
-
 
 class PoolScores(Scores, Protocol):
     """Scores of a pool that has to be read."""
@@ -94,12 +91,8 @@ class MatrixScores:
         return ranked
 
     def first_depth(self, budget: int) -> int:
-        """Rank twice what is read if no two centroids ever want the same row."""
-        return min(self.shape[1], 2 * -(-budget // self.shape[0]) + 64)
-
-    def next_depth(self, depths: Rows) -> Rows:
-        """Go twice as deep: reading a row again costs more than a longer queue."""
-        return 2 * depths
+        """Rank three times what is read if no two centroids ever want the same row."""
+        return min(self.shape[1], 3 * -(-budget // self.shape[0]) + 64)
 
 
 def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = None) -> Rows:
@@ -121,7 +114,18 @@ def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = Non
     if len(chosen) > 4 * depth:
         cut = np.partition(values, len(values) - depth)[len(values) - depth]
         chosen, values = chosen[values >= cut], values[values >= cut]
-    return chosen[np.argsort(-values, kind="stable")[:depth]]
+    return chosen[_descending(values)[:depth]]
+
+
+def _descending(values: npt.NDArray[np.floating[Any]]) -> Rows:
+    """Sort as a stable sort would, in the time of an unstable one: only equal values are put in order afterwards."""
+    order = np.argsort(-values)
+    ranked = values[order]
+    equal = np.flatnonzero(ranked[1:] == ranked[:-1])
+    if len(equal):
+        tied = np.union1d(equal, equal + 1)
+        order[tied] = order[tied][np.lexsort((order[tied], -ranked[tied]))]
+    return order
 
 
 def _guesses(row: npt.NDArray[np.floating[Any]], depth: int) -> list[float]:
@@ -129,9 +133,10 @@ def _guesses(row: npt.NDArray[np.floating[Any]], depth: int) -> list[float]:
     stride = len(row) // _SAMPLE
     if stride < 2:
         return []
-    sample = np.sort(row[::stride])
+    sample = row[::stride]
     ranks = [int(factor * depth / stride) + 8 for factor in (1.2, 4.0)]
-    return [sample[-rank] for rank in ranks if rank < len(sample) // 2]
+    places = [len(sample) - rank for rank in ranks if rank < len(sample) // 2]
+    return np.partition(sample, places)[places].tolist() if places else []
 
 
 class Queues:
@@ -146,38 +151,26 @@ class Queues:
         if barred is not None:
             self._flags[:-1] = barred
         self._heads = np.zeros(num_clusters, np.int64)
-        self._depths = np.full(num_clusters, scores.first_depth(budget))
-        self._make_room(1)
-        self._rank(np.arange(num_clusters))
-
-    def _make_room(self, depth: int) -> None:
-        """Lay out empty queues of at most ``depth`` rows; each ends with marks, as many as are looked at in one go."""
-        num_clusters, width = len(self._depths), depth + _LOOK_AHEAD
+        self._depth = scores.first_depth(budget)
+        width = self._depth + _LOOK_AHEAD + 1
         self._starts = np.arange(num_clusters) * width
         self._ends = self._starts.copy()
+        # Each queue ends with marks, as many as are looked at in one go.
         self._rows = np.full((num_clusters, width), self._num_pool, np.int64)
         self._values = np.zeros((num_clusters, width), np.float64)
         self._queued, self._similarity = self._rows.reshape(-1), self._values.reshape(-1)
+        self._rank(np.arange(num_clusters))
 
     def _rank(self, clusters: Rows) -> None:
         """Rank again the rows not taken for some clusters."""
-        ranked = self._scores.best(clusters, int(self._depths[clusters].max()), self.taken)
+        ranked = self._scores.best(clusters, self._depth, self.taken)
         depth = ranked.indices.shape[1]
-        if depth + _LOOK_AHEAD > self._rows.shape[1]:
-            self._widen(depth)
         known = ranked.indices >= 0
         self._rows[clusters] = self._num_pool
         self._rows[clusters, :depth] = np.where(known, ranked.indices, self._num_pool)
         self._values[clusters, :depth] = ranked.values
         self._heads[clusters] = self._starts[clusters]
         self._ends[clusters] = self._starts[clusters] + known.sum(axis=1)
-
-    def _widen(self, depth: int) -> None:
-        rows, values = self._rows, self._values
-        heads, ends = self._heads - self._starts, self._ends - self._starts
-        self._make_room(depth)
-        self._rows[:, : rows.shape[1]], self._values[:, : rows.shape[1]] = rows, values
-        self._heads, self._ends = self._starts + heads, self._starts + ends
 
     @property
     def taken(self) -> Mask:
@@ -201,18 +194,15 @@ class Queues:
         rows = self._queued.take(self._heads)
         passed = np.flatnonzero(self._flags.take(rows))
         while len(passed):
-            ahead = self._queued[self._heads[passed, None] + _AHEAD]
-            free = ~self._flags.take(ahead)
-            steps = free.argmax(axis=1)
-            found = free[np.arange(len(passed)), steps]
-            self._heads[passed] += np.where(found, steps, _LOOK_AHEAD)
-            rows[passed] = ahead[np.arange(len(passed)), steps]
-            passed = passed[~found]
+            places = self._heads[passed] + 1
+            # The first that is free; where none is, the next one, which is looked at again.
+            places += self._flags.take(self._queued.take(places[:, None] + _AHEAD)).argmin(axis=1)
+            found = self._queued.take(places)
+            self._heads[passed], rows[passed] = places, found
+            passed = passed[self._flags.take(found)]
         return rows
 
     def _refill(self, dry: Mask) -> None:
         """Rank again the dry queues, and those so near it that they had better be ranked along with them."""
-        left = (self._ends - self._heads) / self._depths
-        low = np.flatnonzero(dry | (left < self._scores.top_up))
-        self._depths[low] = self._scores.next_depth(self._depths[low])
-        self._rank(low)
+        left = (self._ends - self._heads) / self._depth
+        self._rank(np.flatnonzero(dry | (left < self._scores.top_up)))

@@ -165,10 +165,6 @@ class ClusterScores:
         """Rank an eighth of what is surely read."""
         return min(self.shape[1], -(-budget // self.shape[0]) // 8 + 16)
 
-    def next_depth(self, depths: Rows) -> Rows:
-        """Go on in like steps."""
-        return depths
-
     def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
         """Rank for each of ``clusters`` up to ``depth`` of its most similar rows among those not ``taken``."""
         step = max(1, _ENTRIES_AT_ONCE // (len(self._crew.shards) * self._share(depth) + depth))

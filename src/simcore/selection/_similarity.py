@@ -49,10 +49,6 @@ class FeatureScores:
         """Settle an eighth of what is surely read: what others take meanwhile need not be settled."""
         return min(self.shape[1], -(-budget // self.shape[0]) // 8 + 16)
 
-    def next_depth(self, depths: Rows) -> Rows:
-        """Go on in like steps: what was settled before and is still free costs nothing."""
-        return depths
-
     def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
         """Rank for each of ``clusters`` up to ``depth`` of its most similar rows among those not ``taken``."""
         found: dict[int, tuple[Rows, Float32]] = {}

@@ -126,10 +126,14 @@ class _Crew:
         self._ray, self._images, self._batch_size = ray, images, embedder.batch_size
         self._transform = embedder.encoder.transform
         num_actors, self._num_decoders, device = _plan(ray.cluster_resources(), embedder)
-        self._decode = ray.remote(decode_chunk).options(num_cpus=1, num_returns=2, max_retries=0)
+        # What is scarce is reserved by those who use it all the time, the rest is limited by this process: were both
+        # to reserve cores, a cluster that loses a node could be full of actors that wait for a decoder.
+        for_actor, for_decoder = ({"num_cpus": 0, "num_gpus": 1}, 1) if device == "cuda" else ({"num_cpus": 1}, 0)
+        self._decode = ray.remote(decode_chunk).options(
+            num_cpus=for_decoder, num_returns=2, max_retries=0, scheduling_strategy="SPREAD"
+        )
         self._source = ray.put(dataclasses.replace(images, listing=images.listing.slice(0, 0)))
-        needs = {"num_gpus": 1} if device == "cuda" else {}
-        kind = ray.remote(EmbedActor).options(num_cpus=num_actors > 1, max_restarts=MAX_RESTARTS, **needs)
+        kind = ray.remote(EmbedActor).options(max_restarts=MAX_RESTARTS, **for_actor)
         self._embedder = ray.put(_for_actors(embedder, device))
         self._actors = [kind.remote() for _ in range(num_actors)]
         self._idle: list[Any] = []

@@ -6,16 +6,16 @@ import functools
 import mmap
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from simcore.artifacts import Embeddings
+from simcore.selection._queues import Scores
 from simcore.selection._threads import threaded
 
 if TYPE_CHECKING:
-    from simcore.selection._queues import PoolScores
     from simcore.selection._space import Space
 
 Answer = TypeVar("Answer")
@@ -42,6 +42,13 @@ class Tile(NamedTuple):
     rows: Float32
     norms: Float32
     valid: Mask
+
+
+class PoolScores(Scores, Protocol):
+    """Scores of a pool that has to be read."""
+
+    def prepare(self) -> None:
+        """Make the first pass over the pool now, which also tells which of its rows are valid."""
 
 
 class Features:

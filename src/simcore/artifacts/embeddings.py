@@ -143,7 +143,7 @@ def _open_npy(path: Path) -> npt.NDArray[Any]:
         return _matrix(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError as error:
         raise SimcoreError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise SimcoreError(f"{path}: not a readable .npy matrix ({error})") from error
     except SimcoreError as error:
         raise SimcoreError(f"{path}: {error}") from error

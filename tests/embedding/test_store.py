@@ -48,7 +48,8 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 pipe.send("ready")
 try:
-    Embedder(encoder, num_workers=num_workers, batch_size=16, quiet=True)(open_images(source), out)
+    embedder = Embedder(encoder, num_workers=num_workers, batch_size=16, overwrite=overwrite, quiet=True)
+    embedder(open_images(source), out)
     pipe.send("done")
 except SimcoreError as error:
     pipe.send(str(error))
@@ -58,12 +59,12 @@ except SimcoreError as error:
 class Child:
     """An embedding process of its own, started from a server that has torch loaded already."""
 
-    def __init__(self, source, out, *, num_workers=0, min_rows=8, limit=0, **environment):
+    def __init__(self, source, out, *, num_workers=0, min_rows=8, limit=0, overwrite=False, **environment):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["simcore.embedding", "simcore.images"])
         self.pipe, theirs = context.Pipe(duplex=False)
         given = {"source": str(source), "out": str(out), "num_workers": num_workers, "min_rows": min_rows}
-        given |= {"limit": limit, "environment": environment, "pipe": theirs}
+        given |= {"limit": limit, "overwrite": overwrite, "environment": environment, "pipe": theirs}
         self.process = context.Process(target=exec, args=(PROGRAM, given))
         self.process.start()
         theirs.close()
@@ -366,6 +367,18 @@ def test_three_ranks_share_one_store(make_folder, tmp_path, contents, count):
     assert contents(tmp_path / "shared") == contents(tmp_path / "alone")
     ids = Embeddings.load(tmp_path / "shared").table["id"].to_pylist()
     assert ids == [f"img_{number:05d}.jpg" for number in range(count)]
+
+
+@pytest.mark.parametrize("before", ["other", "damaged"])
+def test_ranks_replace_a_store_together(make_folder, encoder, tmp_path, contents, before):
+    folder, more, out = make_folder(60), make_folder(20, "more"), tmp_path / "shared"
+    assert Child(folder, tmp_path / "alone").outcome() == "done"
+    assert Child(more if before == "other" else folder, out).outcome() == "done"
+    if before == "damaged":
+        (out / "features-00000.npy").write_bytes(b"")
+    ranks = [Child(folder, out, overwrite=True, RANK=str(rank), WORLD_SIZE="3") for rank in range(3)]
+    assert [child.outcome() for child in ranks] == ["done"] * 3
+    assert contents(out) == contents(tmp_path / "alone")
 
 
 def test_a_killed_rank_is_made_up_for(make_folder, tmp_path, contents):

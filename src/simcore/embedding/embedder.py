@@ -126,7 +126,7 @@ class Embedder:
     def _prepare(self, store: Store, ranks: Ranks) -> None:
         """Bring the folder to an unfinished store of this plan; the ranks that do not lead wait for it."""
         if not ranks.leads:
-            ranks.wait(lambda: store.state() not in ("unfinished", "complete"), f"rank 0 to begin {store.path}")
+            ranks.wait(lambda: store.state() != "unfinished" and not store.is_sound(), f"rank 0 to begin {store.path}")
         elif store.state() != "unfinished":
             store.begin()
 

@@ -83,14 +83,25 @@ class Store:
         return " and ".join(told) or "it is of another version of simcore"
 
     def begin(self) -> None:
-        """Make the folder an unfinished store of this plan, and remove what was made from something else."""
-        write_json(self.path / "store.json", {**self.plan, "complete": False})
+        """Make the folder an unfinished store of this plan, and remove what was made from something else.
+
+        The plan is written last: other ranks take it for the sign that the folder is clean.
+        """
+        (self.path / "store.json").unlink(missing_ok=True)
         for stale in _entries(self.path):
-            if stale.name != "store.json" and OWN_FILES.fullmatch(stale.name):
+            if OWN_FILES.fullmatch(stale.name):
                 stale.unlink()
         for stale in _entries(self.working):
             if stale.is_dir():
                 shutil.rmtree(stale)
+        write_json(self.path / "store.json", {**self.plan, "complete": False})
+
+    def is_sound(self) -> bool:
+        """Whether the store is complete and every file of it as long as it should be."""
+        try:
+            return self.state() == "complete" and bool(self.load())
+        except SimcoreError:
+            return False
 
     def missing(self) -> list[int]:
         """Numbers of the pieces that are not finished (a merged part stands for all its pieces)."""
@@ -209,7 +220,7 @@ def _num_rows(features: Path) -> int:
     """Rows of a file of features; -1 where it is absent or cut."""
     try:
         return len(np.load(features, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return -1
 
 

@@ -6,16 +6,16 @@ import functools
 import mmap
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from simcore.artifacts import Embeddings
-from simcore.selection._queues import Scores
 from simcore.selection._threads import threaded
 
 if TYPE_CHECKING:
+    from simcore.selection._queues import PoolScores
     from simcore.selection._space import Space
 
 Answer = TypeVar("Answer")
@@ -28,6 +28,8 @@ TILE_NUMBERS = 1 << 21  # feature numbers in a tile: 8 MB in fp32, near the size
 _TORCH_PAYS_FROM = 1 << 24  # numbers; below, importing torch takes longer than it saves
 _ROWS_AT_ONCE = 256  # in fp64 work
 _TORCH_THREADS_FROM = 32_000  # numbers that torch copies without starting threads
+_NUMBERS_AT_ONCE = 1 << 19
+_NOT_IN_FP32 = np.float32(1e-20)  # noted for the norm of a valid row whose squares leave fp32's range
 _RESIDENT_BYTES = 1 << 31  # of a memory map; the pages of a larger one are let go once they have been read
 _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic neither overflows nor underflows
 
@@ -42,13 +44,6 @@ class Tile(NamedTuple):
     rows: Float32
     norms: Float32
     valid: Mask
-
-
-class PoolScores(Scores, Protocol):
-    """Scores of a pool that has to be read."""
-
-    def prepare(self) -> None:
-        """Make the first pass over the pool now, which also tells which of its rows are valid."""
 
 
 class Features:
@@ -112,24 +107,28 @@ class Features:
                 _release(block)
         if self._barred is not None:
             rows[self._barred[start:stop]] = 0.0
-        tile = self._directed(start, rows, np.arange(start, stop))
-        self._norms[start:stop] = np.where(tile.valid, tile.norms, 0.0)
+        tile = self._directed(start, rows, np.arange(start, stop), self._norms[start:stop])
         return tile
 
     def some(self, indices: Rows) -> Tile:
         """Read rows from anywhere, in the order of ``indices``."""
         rows = np.empty((len(indices), self.dim), np.float32)
         self._to_float32(self._take(indices), rows)
-        return self._directed(int(indices[0]), rows, indices)
+        return self._directed(int(indices[0]), rows, indices, np.empty(len(indices), np.float32))
 
-    def _directed(self, start: int, rows: Float32, indices: Rows) -> Tile:
-        """Find norms; rows whose squares leave fp32's range are looked at in fp64."""
+    def _directed(self, start: int, rows: Float32, indices: Rows, note: Float32) -> Tile:
+        """Find norms; rows whose squares leave fp32's range are looked at in fp64.
+
+        What is to be kept of the norms goes to ``note``: 0 for invalid rows, and for rows looked at in fp64 a mark.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.einsum("ij,ij->i", rows, rows)
         norms = np.sqrt(squares)
         doubtful = np.flatnonzero(~((squares > _SAFE_SQUARES[0]) & (squares < _SAFE_SQUARES[1])))
+        note[:] = norms
         if len(doubtful):
             rows[doubtful], norms[doubtful] = self._settle(indices[doubtful])
+            note[doubtful] = np.where(norms[doubtful] > 0, _NOT_IN_FP32, 0.0)
         valid = norms > 0
         norms[~valid] = 1.0
         return Tile(start, rows, norms, valid)
@@ -184,11 +183,21 @@ class Features:
         A row's bits depend on that row and the vector alone, not on what else is asked for with it.
         """
         cosines = np.empty(len(indices), np.float32)
-        for start in range(0, len(indices), _ROWS_AT_ONCE):
-            tile = self.some(indices[start : start + _ROWS_AT_ONCE])
-            products = np.einsum("ij,j->i", tile.rows, unit) / tile.norms
-            cosines[start : start + _ROWS_AT_ONCE] = np.clip(products, -1.0, 1.0)
+        step = max(64, _NUMBERS_AT_ONCE // self.dim)
+        for start in range(0, len(indices), step):
+            rows, norms = self._rows_and_norms(indices[start : start + step])
+            cosines[start : start + step] = np.clip(np.einsum("ij,j->i", rows, unit) / norms, -1.0, 1.0)
         return cosines
+
+    def _rows_and_norms(self, indices: Rows) -> tuple[Float32, Float32]:
+        """Read rows as :meth:`some` does, with the norms that a walk over the tiles has left where there was one."""
+        norms = self._norms[indices]
+        if not norms.min() > _NOT_IN_FP32:
+            tile = self.some(indices)
+            return tile.rows, tile.norms
+        rows = np.empty((len(indices), self.dim), np.float32)
+        self._to_float32(self._take(indices), rows)
+        return rows, norms
 
     def _take64(self, indices: Rows) -> Float64:
         return self._as_float64(self._take(indices))
@@ -214,7 +223,8 @@ class Features:
         if self._barred is not None:
             rows[self._barred[start:stop]] = 0.0
         units, norms = _unit64(rows)
-        self._norms[start:stop] = norms > 0
+        noted = self._norms[start:stop]
+        noted[noted < 0] = np.where(norms[noted < 0] > 0, _NOT_IN_FP32, 0.0)
         return units, norms > 0
 
     def unit(self, indices: Rows | None = None) -> Float32:

@@ -15,9 +15,9 @@ from simcore.artifacts import Embeddings
 from simcore.artifacts.embeddings import ROWS_SCHEMA
 from simcore.artifacts.parts import PartedArray
 from simcore.errors import SimcoreError
-from simcore.selection._features import Features, Float32, Mask, PoolScores, Rows
+from simcore.selection._features import Features, Float32, Mask, Rows
 from simcore.selection._merging import ShardRanked
-from simcore.selection._queues import Scores
+from simcore.selection._queues import PoolScores, Scores
 from simcore.selection._space import Space
 
 Answer = TypeVar("Answer")

@@ -81,18 +81,10 @@ def pretrain(
     method, settings = _rescaled(method, settings, len(images if coreset is None else coreset))
     model = _build(method, backbone, settings, fabric)
     loader = _Loader(method, images, settings, fabric, quiet)
+    look = _probing(model, loader.probe(), settings.probe_every)
+    label, quiet = f"pretrain {name_of(method)}", loader.quiet
     with contextlib.closing(loader.batches(coreset, model, resample)) as batches:
-        fit(
-            model,
-            batches,
-            settings,
-            fabric=fabric,
-            out=out,
-            resume=resume,
-            label=f"pretrain {name_of(method)}",
-            quiet=quiet,
-            on_epoch=_probing(model, loader.probe(), settings.probe_every),
-        )
+        fit(model, batches, settings, fabric=fabric, out=out, resume=resume, label=label, quiet=quiet, on_epoch=look)
     if fabric.is_global_zero:
         described = {key: run.config[key] for key in ("backbone", "image_size", "mean", "std")}
         export_weights(model.exported, run.weights, described)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -227,6 +228,21 @@ def test_a_folder_with_another_run_is_refused(folder: Folder, tmp_path: Path) ->
         train(images, tmp_path / "run", lr=0.2, resume=True)
     with pytest.raises(SimcoreError, match=r"parents.images was"):
         train(open_images(folder(10, name="more")), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_went_wrong_before_its_first_checkpoint_may_begin_anew(folder: Folder, tmp_path: Path) -> None:
+    class Spoilt(SimCLR):
+        def build(self, backbone: nn.Module) -> Any:
+            model = super().build(backbone)
+            model.after_step = lambda moment: nn.init.constant_(model.projector[0].weight, math.nan)
+            return model
+
+    Spoilt.__module__ = SimCLR.__module__
+    images, out = open_images(folder()), tmp_path / "run"
+    with pytest.raises(SimcoreError, match="the weights are no numbers any more after step 1; try"):
+        pretrain(Spoilt(), images, backbone="test_resnet", settings=settings(lr=0.2), out=out, quiet=True)
+    assert not (out / LAST).exists()
+    assert train(images, out, resume=True).finished
 
 
 def test_the_seed_decides_the_weights(folder: Folder, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def open_run(
     if not resume:
         raise SimcoreError(f"{out}: holds a run already; resume it (--resume) or choose another folder")
     changed = _changed(Checkpoint.load(out).config, run.config)
-    if changed:
+    if changed and (has_state(out) or run.finished):  # before the first checkpoint there is nothing to lose
         raise SimcoreError(f"{out}: holds a run with other settings ({'; '.join(changed)}); choose another folder")
     return run
 

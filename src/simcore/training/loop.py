@@ -26,6 +26,7 @@ from simcore.training.log import RunLog
 from simcore.training.settings import FREE_SETTINGS, FitSettings
 from simcore.training.trainable import Batches, Moment, StepOutput, Trainable
 
+ADVICE = "try a lower learning rate, gradient clipping or precision 32"
 OnEpoch = Callable[[Moment], Mapping[str, float] | None]
 
 
@@ -133,6 +134,8 @@ class _Run:
     def save(self) -> None:
         """Write the checkpoint, once the loss of the last step is known to be a number."""
         self._note(self._checked(None))
+        if not self.model.is_sound():
+            raise SimcoreError(f"the weights are no numbers any more after step {self.step}{self._kept()}; {ADVICE}")
         self.saved_at = time.monotonic()
         if self.out is not None and self.fabric.is_global_zero:
             run = {
@@ -176,9 +179,10 @@ class _Run:
         except NotANumber as error:
             describe = getattr(self.batches, "describe", None)
             items = f" ({describe(error.moment.epoch, error.moment.step_in_epoch)})" if describe else ""
-            kept = "; the last checkpoint is kept" if self.out is not None and has_state(self.out) else ""
-            advice = "try a lower learning rate, gradient clipping or precision 32"
-            raise SimcoreError(f"{error}{items}{kept}; {advice}") from error
+            raise SimcoreError(f"{error}{items}{self._kept()}; {ADVICE}") from error
+
+    def _kept(self) -> str:
+        return "; the last checkpoint is kept" if self.out is not None and has_state(self.out) else ""
 
     def _note(self, settled: SettledStep | None) -> None:
         if settled is not None and (settled.moment.step + 1) % self.settings.log_every == 0:

@@ -76,6 +76,10 @@ class Trainable(nn.Module, ABC):
     def after_epoch(self, moment: Moment) -> None:
         """Do what follows the last step of an epoch."""
 
+    def is_sound(self) -> bool:
+        """Whether the state is worth keeping; asked before each checkpoint."""
+        return True
+
 
 class Pretrainable(Trainable):
     """A method's model around a backbone; ``backbone`` is trained, ``exported`` is what the run is for."""
@@ -86,6 +90,10 @@ class Pretrainable(Trainable):
     def exported(self) -> nn.Module:
         """The backbone to keep: the trained one, unless the method says otherwise (a teacher, say)."""
         return self.backbone
+
+    def is_sound(self) -> bool:
+        """Whether all weights are numbers: the step before a loss of NaN may have spoilt them already."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.parameters())
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -139,7 +147,12 @@ class Method(Protocol):
 
 
 class Batches(Protocol):
-    """A source of batches whose order depends on the epoch alone, never on what was drawn before."""
+    """A source of batches whose order depends on the epoch alone, never on what was drawn before.
+
+    Where they are there, the loop also calls ``describe(epoch, step_in_epoch) -> str``, which names the items of a
+    batch for an error message, and ``counts(epoch) -> Mapping[str, int]``, which says for an epoch's line in the log
+    what it used and left out.
+    """
 
     @property
     def steps_per_epoch(self) -> int:
@@ -150,13 +163,3 @@ class Batches(Protocol):
 
         ``None`` in place of a batch means that nothing of it could be read: the loop counts the step and goes on.
         """
-
-
-class Described(Protocol):
-    """What batches may tell beside the batches themselves; the loop asks for these if they are there."""
-
-    def describe(self, epoch: int, step_in_epoch: int) -> str:
-        """Name the items of a batch, for an error message."""
-
-    def counts(self, epoch: int) -> Mapping[str, int]:
-        """Count what ``epoch`` used and left out, for its line in the log."""

@@ -14,13 +14,17 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $(STAMP)
 
+$(VENV)/.extras: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[dev,ray,onnx]'
+	touch $@
+
 demo: setup
 	$(BIN)/simcore demo --out demo-out
 
 test: setup
 	$(BIN)/python -m pytest -m 'not slow and not browser and not ray and not gpu'
 
-test-marked: setup
+test-marked: $(VENV)/.extras
 	$(BIN)/python -m pytest -m '(slow or browser or ray) and not gpu'
 
 check: setup

@@ -27,7 +27,7 @@ from simcore.settings import as_dict, build, fields_of, suggest
 
 EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision")
 SECTIONS = ("out", "target", "pool", "train", "test", "seeds", "retrieval", "embed", "arms", "pretrain", "evaluate")
-DEMO_STEPS = 300
+DEMO_STEPS = 250
 DEMO_BUDGET = 600
 REQUIRED = ("target", "pool", "retrieval", "arms", "pretrain")
 
@@ -305,7 +305,7 @@ def demo(out: str | os.PathLike[str], *, seed: int = 0, num_seeds: int = 3) -> R
 
     place = Path(out)
     sources = Drawn(seed=seed).write(place / "images")
-    training = {"backbone": "test_resnet", "image_size": 32, "batch_size": 128, "temperature": 0.1}
+    training = {"backbone": "test_resnet", "image_size": 32, "batch_size": 64, "temperature": 0.1}
     training |= {"optimizer": "adamw", "lr": 0.006, "max_steps": DEMO_STEPS}
     tree = {
         "target": str(sources.target.resolve()),

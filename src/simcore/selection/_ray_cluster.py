@@ -162,8 +162,8 @@ class ClusterScores:
         self._ask(dict.fromkeys(range(len(self._crew.shards)), np.zeros(0, np.int64)), 0, None)
 
     def first_depth(self, budget: int) -> int:
-        """Rank an eighth of what is surely read."""
-        return min(self.shape[1], -(-budget // self.shape[0]) // 8 + 16)
+        """Rank all that is surely read: a request costs more than a longer list."""
+        return min(self.shape[1], -(-budget // self.shape[0]) + 16)
 
     def best(self, clusters: Rows, depth: int, taken: Mask | None) -> Ranked:
         """Rank for each of ``clusters`` up to ``depth`` of its most similar rows among those not ``taken``."""

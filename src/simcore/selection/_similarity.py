@@ -31,7 +31,7 @@ class FeatureScores:
         self._centroids, self._pool = np.ascontiguousarray(centroids), pool
         # Bound on an fp32 sum of dim products of unit vectors in any order, for the fast sum and for the settled one.
         self._error = 2 * (pool.dim + 16) * 2.0**-24
-        self._depth = 4 * -(-budget // len(centroids)) + 256
+        self._depth = 6 * -(-budget // len(centroids)) + 256
         self._held: dict[int, _Candidates] = {}
         self._reach: dict[int, int] = {}  # how many candidates were asked for
 

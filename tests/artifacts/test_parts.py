@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simcore.artifacts.parts import PartedArray
+from simcore.artifacts.parts import PartedArray, let_go
 
 
 @pytest.fixture
@@ -45,3 +45,16 @@ def test_take_keeps_order_and_repeats(parted, joined):
 def test_parts_of_different_width_are_refused():
     with pytest.raises(ValueError, match="one width"):
         PartedArray([np.zeros((2, 3)), np.zeros((2, 4))])
+
+
+def test_letting_go_of_a_map_changes_nothing_but_memory(tmp_path):
+    values = np.arange(300_000, dtype=np.float32).reshape(-1, 3)
+    np.save(tmp_path / "map.npy", values)
+    mapped = np.load(tmp_path / "map.npy", mmap_mode="r")
+    let_go(np.asarray(mapped)[1000:90_000])
+    assert np.array_equal(mapped, values)
+    written = np.load(tmp_path / "map.npy", mmap_mode="c")
+    written[:] = 7.0
+    let_go(written)
+    let_go(values)
+    assert (written == 7.0).all()

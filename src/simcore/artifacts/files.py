@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from simcore.artifacts.parts import let_go
 from simcore.errors import SimcoreError
+
+HASHED_AT_ONCE = 1 << 22  # numbers
 
 
 @contextlib.contextmanager
@@ -70,7 +73,11 @@ def fingerprint(*parts: Any) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype.str}{part.shape}".encode())
-            digest.update(np.ascontiguousarray(part).view(np.uint8).reshape(-1).data)
+            flat = np.ascontiguousarray(part).reshape(-1)
+            for start in range(0, len(flat), HASHED_AT_ONCE):
+                block = flat[start : start + HASHED_AT_ONCE]
+                digest.update(block.view(np.uint8).data)
+                let_go(block)
         elif isinstance(part, bytes):
             digest.update(part)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,3 +63,21 @@ class PartedArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         joined = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
         return np.array(joined, dtype=dtype, copy=copy)
+
+
+def let_go(block: npt.NDArray[Any]) -> None:
+    """Unmap the pages of a memory map that ``block`` is a contiguous view of, so that they stop being resident memory.
+
+    The file stays in the system's cache, and reading the block again maps it again. Arrays that are no read-only map are left alone.
+    """
+    owner: Any = block
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    # A map that may be written could lose what was written to it.
+    if not isinstance(owner, mmap.mmap) or block.flags.writeable or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first = block.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+    start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (first + block.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        owner.madvise(mmap.MADV_DONTNEED, start, length)

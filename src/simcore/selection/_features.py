@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import mmap
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simcore.artifacts import Embeddings
+from simcore.artifacts.parts import let_go
 from simcore.selection._threads import threaded
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Features:
         for first, block in self._stored.blocks(stop - start, start, stop):
             self._to_float32(block, rows[first - start : first - start + len(block)])
             if self._lets_go:
-                _release(block)
+                let_go(block)
         if self._barred is not None:
             rows[self._barred[start:stop]] = 0.0
         tile = self._directed(start, rows, np.arange(start, stop), self._norms[start:stop])
@@ -219,7 +219,7 @@ class Features:
         for first, block in self._stored.blocks(stop - start, start, stop):
             rows[first - start : first - start + len(block)] = self._as_float64(block)
             if self._lets_go:
-                _release(block)
+                let_go(block)
         if self._barred is not None:
             rows[self._barred[start:stop]] = 0.0
         units, norms = _unit64(rows)
@@ -262,18 +262,3 @@ def _let_torch_read_maps() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.from_numpy(frozen)
-
-
-def _release(block: npt.NDArray[Any]) -> None:
-    """Let go of the pages of a memory map that were just read, so that they do not count as resident memory."""
-    owner: Any = block
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    origin = np.frombuffer(owner, np.uint8).ctypes.data
-    first = block.ctypes.data - origin
-    start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (first + block.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
-    if length > 0:
-        owner.madvise(mmap.MADV_DONTNEED, start, length)

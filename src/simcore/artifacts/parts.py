@@ -68,7 +68,8 @@ class PartedArray:
 def let_go(block: npt.NDArray[Any]) -> None:
     """Unmap the pages of a memory map that ``block`` is a contiguous view of, so that they stop being resident memory.
 
-    The file stays in the system's cache, and reading the block again maps it again. Arrays that are no read-only map are left alone.
+    The file stays in the system's cache, and reading the block again maps it again. Arrays that are no read-only map
+    are left alone.
     """
     owner: Any = block
     while isinstance(owner, np.ndarray):

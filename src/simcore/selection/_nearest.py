@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from simcore.selection._features import Features, Float32, Float64, Rows
+from simcore.selection._products import products_with
 from simcore.selection._space import LENGTH, Space
-from simcore.selection._threads import single_blas_thread, threaded
+from simcore.selection._threads import threaded
 
 _PRODUCT_NUMBERS = 1 << 21
 
@@ -49,7 +50,7 @@ def _nearness(pool: Features, first_row: int, space: Space, references: Float32,
 
     def compare(span: tuple[int, int]) -> None:
         rows, valid = space.read(pool, *span)
-        products = rows @ references.T
+        products = multiply(rows)
         if own is not None:
             mine = own - first_row - span[0]
             here = np.flatnonzero((mine >= 0) & (mine < len(rows)))
@@ -59,7 +60,7 @@ def _nearness(pool: Features, first_row: int, space: Space, references: Float32,
         found.nearest[part] = np.where(valid, products.argmax(axis=1), -1)
         found.best[part] = np.where(valid, products.max(axis=1) / LENGTH**2, np.nan)
 
-    with single_blas_thread():
+    with products_with(references, pool.num_rows, by_tile_row=True) as multiply:
         for _ in threaded(compare, pool.spans(size)):
             pass
     return found

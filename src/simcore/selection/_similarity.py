@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from simcore.selection._features import Features, Float32, Mask, Rows
+from simcore.selection._products import products_with
 from simcore.selection._queues import Ranked
-from simcore.selection._threads import single_blas_thread, threaded
+from simcore.selection._threads import threaded
 
 _PRODUCT_NUMBERS = 1 << 20  # similarities in a tile's product: 4 MB in fp32
 _CANDIDATE_BYTES = 1 << 29  # of candidates held by one pass
@@ -104,14 +105,14 @@ class FeatureScores:
 
         def similar(span: tuple[int, int]) -> tuple[Rows, Rows, Float32]:
             tile = pool.tile(*span)
-            product = centroids @ tile.rows.T
+            product = multiply(tile.rows)
             product /= tile.norms
             out = ~tile.valid if taken is None else taken[span[0] : span[1]] | ~tile.valid
             if out.any():
                 product[:, out] = -np.inf
             return best.above(product, span[0])
 
-        with single_blas_thread():
+        with products_with(centroids, pool.num_rows) as multiply:
             for found in threaded(similar, spans):
                 best.add(*found)
         self._held.update(zip(clusters, threaded(best.candidates, range(len(clusters))), strict=True))

@@ -33,6 +33,8 @@ def ensemble(
     budgets, rounded up to a power of two; a row below that counts as the next rank. A row that is invalid in one
     pool is left out. ``clusters`` and ``similarities`` are those that the first pair gives, where it ranks the row.
 
+    ``engine`` goes to :meth:`Selector.select`.
+
     Raises:
         UsageError: no budget.
         SimcoreError: pools of other rows.

@@ -263,6 +263,7 @@ def run_driver(work: Path) -> dict[str, Any]:
             runs.append((num, chunks, time.monotonic() - wall, time.process_time() - cpu))
     (_, few, _, small), (_, many, _, large) = runs
     return {
+        "ray": ray.__version__,
         "cores": cores,
         "ray_start_seconds": starting,
         "runs": [dict(zip(("images", "chunks", "wall_seconds", "cpu_seconds"), run, strict=True)) for run in runs],

@@ -168,8 +168,8 @@ class _Crew:
             self._ray.kill(actor)
 
     def _hand_out(self, chunks: Iterator[Chunk]) -> None:
-        room = self._num_decoders + 2 * len(self._actors) - len(self._decoding) - len(self._decoded)
-        for chunk in itertools.islice(iter(lambda: self._next(chunks), None), max(0, room)):
+        room = self._num_decoders - len(self._decoding) if len(self._decoded) < 2 * len(self._actors) else 0
+        for chunk in itertools.islice(iter(lambda: self._next(chunks), None), room):
             rows = self._images.listing.slice(chunk.start, chunk.stop - chunk.start)
             listing = rows.take(np.arange(len(rows))).combine_chunks()  # a copy: a slice is sent with all around it
             done, batches = self._decode.remote(self._source, listing, chunk, self._transform, self._batch_size)

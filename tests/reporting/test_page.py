@@ -179,6 +179,13 @@ def test_one_report_without_arm_or_seed_is_enough(write):
     assert "One seed" in page.text
 
 
+def test_columns_that_say_the_same_again_are_left_out(write):
+    metrics = {"top1": 61.5, "top5": 90.0, "mean_per_class": 61.500001, "mean_per_class_published": 60.0, "loss": 1.0}
+    page = write(evaluations=[Report(task="linear", metrics=metrics, settings={"arm": "a"})])
+    headers = re.findall(r"linear\s+([a-z0-9 ]+?)\s{2,}", page.text)
+    assert headers == ["top1", "top5"]
+
+
 def test_training_curves_come_from_the_runs_that_have_a_log(write, tmp_path):
     run = tmp_path / "simcore-seed0"
     run.mkdir()

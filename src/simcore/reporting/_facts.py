@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from simcore.artifacts import Embeddings, Report, Selection
 from simcore.reporting._curves import setting_of, stop_of
+
+Column = tuple[str, str]  # task and metric
 
 MAX_REASONS = 12
 HEADLINE_METRICS = ("top1", "top5", "mean_per_class", "mean_ap", "miou", "auroc")
@@ -135,7 +137,7 @@ class Comparison:
     ``ranges`` gives each column's lowest and highest value, over all rows and seeds.
     """
 
-    columns: tuple[tuple[str, str], ...]
+    columns: tuple[Column, ...]
     ranges: tuple[tuple[float, float], ...]
     rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
     num_seeds: int
@@ -143,12 +145,13 @@ class Comparison:
 
 def comparison(reports: Sequence[Report]) -> Comparison | None:
     """Gather reports into a table: one row an arm (or encoder), mean and deviation over its seeds."""
-    values: dict[str, dict[tuple[str, str], list[float]]] = {}
+    values: dict[str, dict[Column, list[float]]] = {}
     for report in reports:
         row = values.setdefault(_arm_of(report), {})
         for name in _headlines(report):
             row.setdefault((report.task, name), []).append(float(report.metrics[name]))
-    columns = tuple(dict.fromkeys(column for row in values.values() for column in row))
+    found = list(dict.fromkeys(column for row in values.values() for column in row))
+    columns = tuple(c for place, c in enumerate(found) if _says_more(c, found[:place], list(values.values())))
     if not columns:
         return None
     best = {c: max(statistics.fmean(row[c]) for row in values.values() if c in row) for c in columns}
@@ -170,9 +173,15 @@ def _arm_of(report: Report) -> str:
 
 
 def _headlines(report: Report) -> list[str]:
-    """Choose the metrics worth a column: the known accuracies if there are any, or else all."""
-    known = [name for name in report.metrics if name.startswith(HEADLINE_METRICS)]
+    """Choose the metrics worth a column: the known accuracies (without variants of them) if there are any, or else all."""
+    known = [name for name in report.metrics if name.startswith(HEADLINE_METRICS) and "published" not in name]
     return known or list(report.metrics)
+
+
+def _says_more(column: Column, before: Sequence[Column], rows: Collection[Mapping[Column, list[float]]]) -> bool:
+    """Tell whether a column differs from all earlier ones of its task (mean per class is top-1 where classes are even)."""
+    told = [[round(value, 3) for row in rows for value in row.get(each, ())] for each in (column, *before)]
+    return all(each[0] != column[0] or values != told[0] for each, values in zip(before, told[1:], strict=True))
 
 
 def _cell(values: list[float], best: float, num_rows: int) -> Cell:

@@ -173,13 +173,13 @@ def _arm_of(report: Report) -> str:
 
 
 def _headlines(report: Report) -> list[str]:
-    """Choose the metrics worth a column: the known accuracies (without variants of them) if there are any, or else all."""
+    """Choose the metrics worth a column: the known accuracies without their variants, or else all."""
     known = [name for name in report.metrics if name.startswith(HEADLINE_METRICS) and "published" not in name]
     return known or list(report.metrics)
 
 
 def _says_more(column: Column, before: Sequence[Column], rows: Collection[Mapping[Column, list[float]]]) -> bool:
-    """Tell whether a column differs from all earlier ones of its task (mean per class is top-1 where classes are even)."""
+    """Tell whether a column differs from the earlier ones of its task (on even classes, mean per class is top-1)."""
     told = [[round(value, 3) for row in rows for value in row.get(each, ())] for each in (column, *before)]
     return all(each[0] != column[0] or values != told[0] for each, values in zip(before, told[1:], strict=True))
 

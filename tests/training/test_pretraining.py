@@ -291,7 +291,6 @@ def test_a_target_share_is_kept_in_every_batch(folder: Folder, tmp_path: Path) -
     assert seen == [4] * 4
 
 
-@pytest.mark.xfail(strict=False, reason="known fault: after random kills the weights sometimes differ; see CHANGELOG")
 @pytest.mark.slow
 def test_a_run_killed_at_random_resumes_to_the_same_bits(folder: Folder, tmp_path: Path) -> None:
     place = folder(24)
@@ -304,7 +303,8 @@ def test_a_run_killed_at_random_resumes_to_the_same_bits(folder: Folder, tmp_pat
             time.sleep(random.uniform(0.0, 0.4))
             process.send_signal(random.choice([signal.SIGKILL, signal.SIGTERM]))
             kills += 1
-        assert process.wait(timeout=120) in (0, 1, -signal.SIGKILL)
+        # A SIGTERM before or after the loop itself ends the process at once, as a SIGKILL does.
+        assert process.wait(timeout=120) in (0, 1, -signal.SIGKILL, -signal.SIGTERM)
     assert same(model_of(tmp_path / "whole"), model_of(tmp_path / "cut"))
     assert [line["step"] for line in epochs_of(tmp_path / "cut")] == [3 * (epoch + 1) for epoch in range(10)]
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from simcore.views._canvas import ImageBatch, collate
 from simcore.views._photometric import Photometric
+from simcore.views._rand_augment import RandAugment
 from simcore.views.center_view import CenterView
 from simcore.views.masked import Masked, PatchMasks, draw_patch_masks
 from simcore.views.multi_crop import MultiCrop
 from simcore.views.supervised import Supervised
 from simcore.views.two_view import TwoView
+from simcore.views.weak_strong import WeakStrong
 
 __all__ = [
     "CenterView",
@@ -22,8 +24,10 @@ __all__ = [
     "MultiCrop",
     "PatchMasks",
     "Photometric",
+    "RandAugment",
     "Supervised",
     "TwoView",
+    "WeakStrong",
     "collate",
     "draw_patch_masks",
 ]

@@ -80,6 +80,6 @@ def blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     return F.conv2d(rows, kernel[:, :, :, None], groups=batch * channels).view_as(images)
 
 
-def solarize(images: Tensor, threshold: float) -> Tensor:
+def solarize(images: Tensor, threshold: float | Tensor) -> Tensor:
     """Invert every value from ``threshold`` on."""
     return torch.where(images >= threshold, 1 - images, images)

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,25 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from simcore.artifacts import Checkpoint, Embeddings, Report
-from simcore.artifacts.files import fingerprint
-from simcore.backbones import export_weights
+from simcore.artifacts import Embeddings, Report
 from simcore.embedding import Encoder
-from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.errors import UsageError
 from simcore.images import ImageSource
-from simcore.registry import name_of
-from simcore.settings import as_dict, setting
+from simcore.settings import setting
 from simcore.tasks._classes import match_classes
-from simcore.tasks._features import described
-from simcore.tasks._head import FILE_NAME, Head
 from simcore.tasks._labels import Labels, Rows, held_out_split, label_budget, plain_label_budget
 from simcore.tasks._metrics import Answers, accuracies, describe
-from simcore.tasks._predict import BESIDE
 from simcore.tasks._supervised import (
     Classifier,
     LabelledViews,
     Network,
     answers_on_images,
-    encoder_around,
     labelled_views,
 )
 from simcore.tasks._task import Task
+from simcore.tasks._tuned import check_inputs, label_counts, save_tuned, state_folder
 from simcore.training import FitSettings, Moment, fit, make_fabric
-from simcore.training.settings import FREE_SETTINGS, OPTIMIZERS
+from simcore.training.settings import OPTIMIZERS
 from simcore.views import Supervised
 
 __all__ = ["FineTune"]
@@ -108,11 +101,7 @@ class FineTune(Task):
         quiet: bool,
     ) -> Report:
         """Fine-tune and measure; ``out`` becomes a RUN (the tuned backbone) with ``head.safetensors`` beside it."""
-        if encoder is None or isinstance(train, Embeddings) or isinstance(test, Embeddings):
-            raise UsageError("finetune trains on images: give an encoder and sources of images, not stores")
-        if ":" in encoder.backbone_name:
-            raise UsageError(f"finetune takes backbones that timm can build again, not {encoder.backbone_name}")
-        _refuse_other_run(out)
+        encoder, train, test = check_inputs(self, encoder, train, test, out)
         matched = match_classes(train.labels, train.classes, test.labels, test.classes, empty=train.notes.empty_classes)
         matched.warn(told=train.notes.empty_classes)
         rows = self.labelled_rows(matched.train)
@@ -127,7 +116,7 @@ class FineTune(Task):
             quiet=quiet,
         )
         metrics, details, network = tuning.run(out)
-        head = tuning.save(network, out)
+        head = save_tuned(self, network, encoder, classes=matched.classes, parents=tuning.parents, out=out)
         return self.report(metrics, {**matched.details(), **details}, {**tuning.parents, "head": head.fingerprint})
 
     def labelled_rows(self, labels: Labels) -> Rows:
@@ -151,8 +140,8 @@ class _Tuning:
 
     def run(self, out: Path | None) -> tuple[dict[str, float], dict[str, Any], Network]:
         """Train, choose the epoch and measure: metrics, details and the network."""
-        counts = _label_counts(self.labels, self.classes)
-        model, num_unreadable = self._train(None if out is None else out / "training" / self._key())
+        counts = label_counts(self.labels, self.classes)
+        model, num_unreadable = self._train(state_folder(self.task, self.parents, out))
         answers, _, num_skipped = self._answers(model.chosen, self.test)
         details = {
             **counts,
@@ -163,11 +152,6 @@ class _Tuning:
             **describe(answers, self.classes, seed=self.task.seed),
         }
         return accuracies(answers), details, model.chosen
-
-    def _key(self) -> str:
-        """Name the state on disk, so that only a run of the same makings goes on from it."""
-        settings = {name: value for name, value in as_dict(self.task).items() if name not in FREE_SETTINGS}
-        return fingerprint(settings, dict(self.parents))
 
     def _train(self, state: Path | None) -> tuple[Classifier, int]:
         """Run the loop; give the model and the number of unreadable images."""
@@ -240,38 +224,3 @@ class _Tuning:
             num_workers=self.task.num_workers,
             quiet=quiet or self.quiet,
         )
-
-    def save(self, network: Network, out: Path | None) -> Head:
-        """Leave the tuned backbone as a RUN, so that it can be evaluated further, with the head beside it."""
-        tuned = encoder_around(network.backbone, self.encoder)
-        head = Head(
-            weight=network.head.weight.detach().cpu(),
-            bias=network.head.bias.detach().cpu(),
-            classes=self.classes,
-            encoder={**described(tuned), "spec": BESIDE},
-        )
-        if out is not None:
-            inputs = {"backbone": tuned.backbone_name, **tuned.describe_inputs()}
-            made = {"method": name_of(self.task), "method_settings": as_dict(self.task), "parents": dict(self.parents)}
-            run = Checkpoint(path=out, config={**inputs, **made})
-            run.save()
-            export_weights(network.backbone, run.weights, inputs)
-            head.save(out / FILE_NAME)
-        return head
-
-
-def _refuse_other_run(out: Path | None) -> None:
-    """Keep a pretrained RUN from being overwritten with its tuned self."""
-    if out is None or not (out / "config.yaml").exists():
-        return
-    if Checkpoint.load(out).config.get("method") != name_of(FineTune):
-        raise SimcoreError(f"{out}: holds another RUN; choose another folder for the tuned one")
-
-
-def _label_counts(labels: Labels, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Count the labels in use, and tell of classes that have none (a plain draw may leave some so)."""
-    counts = dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-    without = [name for name, count in counts.items() if not count]
-    if without:
-        warnings.warn(f"{len(without)} of {len(classes)} classes got no label", SimcoreWarning, stacklevel=4)
-    return {"num_labels": len(labels), "labels_per_class": counts, "classes_without_label": without}

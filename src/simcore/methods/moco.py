@@ -44,7 +44,7 @@ class MoCo(Method):
 
     temperature: float = setting(1.0, "divides the cosines")
     queue_size: int = setting(1024, "keys that a query is compared with")
-    momentum: float = setting(0.999, "share of itself that the key network keeps")
+    key_momentum: float = setting(0.999, "share of itself that the key network keeps")
     projection_dim: int = setting(128, "width of the projection")
     hidden_layer: bool = setting(False, "project through a hidden layer (v2) instead of linearly")
 
@@ -85,7 +85,7 @@ class MoCoModel(Pretrainable):
     def after_step(self, moment: Moment) -> None:
         """Let the key network follow, and queue the keys."""
         self._enqueue(self._new_keys)
-        self.key_network.update(self._query_network(), self.method.momentum)
+        self.key_network.update(self._query_network(), self.method.key_momentum)
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:

@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"example:\n  simcore {command}" in capsys.readouterr().out
+    assert f"examples:\n  simcore {command}" in capsys.readouterr().out
 
 
 def test_help_starts_without_torch():

@@ -2,16 +2,21 @@
 
 A command is a class with three parts: ``add`` declares its flags, ``run`` does the work through the pipeline
 and gives a JSON-ready result, ``show`` prints that result for a person. The settings of a strategy become flags
-by themselves (see :mod:`simcore.settings`), and ``SIMCORE_<SETTING>`` gives any of them a default.
+by themselves (see :mod:`simcore.settings`), and ``SIMCORE_<FLAG>`` gives any flag a default.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
+import shlex
 import signal
 import sys
+import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -20,6 +25,7 @@ from simcore import registry
 from simcore._version import __version__
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.progress import styled
 from simcore.settings import Field, build, fields_of, suggest
 
 if TYPE_CHECKING:
@@ -32,6 +38,29 @@ SOURCE is a path or URL; its kind is seen from what is there: a folder (flat, on
 test/ of those), a .txt or .csv list, .tar shards ({0000..0999} or *), or Parquet in the Hugging Face image layout.
 A prefix (folder:, list:, wds:, parquet:) overrides. A part of it: SOURCE#classes=a,b&limit=1000&split=test
 (also limit-per-class=N, skip-per-class=N)."""
+
+VARIABLES_HELP = "SIMCORE_<FLAG> in the environment gives any flag a default: SIMCORE_NUM_WORKERS=4."
+
+SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+# For completion: the flag or word that names a strategy, and the words that stand for a path.
+NAMED_BY = {"--selector": "selection", "--method": "methods", "task": "tasks", "name": "datasets"}
+PATHS = {
+    "SOURCE",
+    "DIR",
+    "FILE",
+    "FILE.html",
+    "S.parquet",
+    "STORE",
+    "RUN",
+    "T",
+    "P",
+    "SRC",
+    "ENC",
+    "A",
+    "O",
+    "RECIPE.yaml",
+}
 
 ENCODER_HELP = """\
 ENC is a RUN folder or a weights file (PATH@BACKBONE where the file does not say which), timm:NAME[@random],
@@ -46,14 +75,48 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see `{self.prog} --help`)")
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parse ``argv``; an unknown flag is answered with the nearest known one."""
+        """Parse ``argv``; an unknown flag is answered, before a missing one, with the nearest known one."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for word in argv[: argv.index("--")] if "--" in argv else argv:
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in flags:
+                self._unknown(name, flags)
         args, unknown = self.parse_known_args(argv)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            name = unknown[0].partition("=")[0]
-            hint = suggest(name, flags) if name.startswith("--") else ""
-            self.error(f"unknown argument '{name}'" + (hint if "did you mean" in hint else ""))
+            self._unknown(unknown[0].partition("=")[0], flags)
         return args
+
+    def _unknown(self, name: str, flags: Sequence[str]) -> NoReturn:
+        hint = suggest(name, flags) if name.startswith("--") else ""
+        self.error(f"unknown argument '{name}'" + (hint if "did you mean" in hint else ""))
+
+    def take_variables(self) -> dict[str, str]:
+        """Let ``SIMCORE_<FLAG>`` give each flag its default; give those that are set."""
+        taken = {}
+        for action in self._actions:
+            variable = "SIMCORE_" + action.dest.upper()
+            text = os.environ.get(variable, "")
+            if text and action.option_strings and action.dest != "help":
+                action.default, action.required = _value_of(variable, text, action), False
+                taken[variable] = text
+        return taken
+
+
+def _value_of(variable: str, text: str, action: argparse.Action) -> Any:
+    """Read a variable as its flag would be read; lists are split at blanks, as a shell does."""
+    if action.nargs == 0:
+        if text.lower() not in SWITCH:
+            raise UsageError(f"{variable} is '{text}', but must be one of {', '.join(SWITCH)}")
+        return SWITCH[text.lower()]
+    kind: Any = action.type or str
+    words = shlex.split(text) if action.nargs == "+" else [text]
+    try:
+        values = [kind(word) for word in words]
+    except ValueError as error:
+        raise UsageError(f"{variable} is '{text}', which is no value of {action.option_strings[-1]}") from error
+    if action.choices and not all(value in action.choices for value in values):
+        raise UsageError(f"{variable} is '{text}', but must be one of {', '.join(map(str, action.choices))}")
+    return values if action.nargs == "+" else values[0]
 
 
 def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Sequence[str] = ()) -> None:
@@ -65,8 +128,6 @@ def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Se
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field) -> None:
-    preset = os.environ.get("SIMCORE_" + field.name.upper())
-    default = field.default if preset is None else preset
     known: Any = field.default
     shown = (
         ""
@@ -75,15 +136,12 @@ def _add_flag(group: argparse._ArgumentGroup, field: Field) -> None:
     )
     text = (field.help + shown).replace("%", "%%")
     if field.kind is bool:
-        default = preset.lower() in ("1", "true", "yes", "on") if preset is not None else default
-        group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+        group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=known, help=text)
         return
     extra: dict[str, Any] = {"nargs": "+"} if field.kind is tuple else {}
     kind = type(known[0]) if field.kind is tuple and known else (str if field.kind is tuple else field.kind)
-    if field.kind is tuple and preset is not None:
-        default = [kind(word) for word in preset.split()]
     group.add_argument(
-        field.flag, type=kind, default=default, choices=field.choices, help=text, metavar=_metavar(kind, field), **extra
+        field.flag, type=kind, default=known, choices=field.choices, help=text, metavar=_metavar(kind, field), **extra
     )
 
 
@@ -150,8 +208,9 @@ class Command:
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    example: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]
     notes: ClassVar[str] = ""
+    strategies: ClassVar[tuple[str, ...]] = ()
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags; ``argv`` may be peeked at for a strategy's name."""
@@ -177,7 +236,11 @@ class Inspect(Command):
 
     name = "inspect"
     summary = "decode every image of a source: counts, sizes, formats, unreadable, duplicates"
-    example = "simcore inspect photos/ --json"
+    examples = (
+        "simcore inspect photos/",
+        "simcore inspect photos/ --json --out photos.json",
+        "simcore inspect 'pool/{0000..0999}.tar#limit=10000' --strict",
+    )
     notes = SOURCE_HELP
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -209,7 +272,11 @@ class Embed(Command):
 
     name = "embed"
     summary = "embed the images of a source into a store; run it again to resume"
-    example = "simcore embed pool/{0000..0999}.tar --encoder runs/retrieval --out stores/pool"
+    examples = (
+        "simcore embed data/cars --encoder runs/retrieval --out stores/x",
+        "simcore embed 'pool/{0000..0999}.tar' --encoder runs/retrieval --out stores/u",
+        "simcore embed s3://bucket/pool/ --encoder timm:resnet50 --out stores/u --precision bf16-mixed",
+    )
     notes = f"{SOURCE_HELP}\n\n{ENCODER_HELP}"
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -251,7 +318,13 @@ class Select(Command):
 
     name = "select"
     summary = "choose the part of a pool that resembles a target"
-    example = "simcore select --target stores/x --pool stores/u --budget 5000 --out coreset.parquet"
+    strategies = ("selection",)
+    examples = (
+        "simcore select --target stores/x --pool stores/u --budget 5000 --out coreset.parquet",
+        "simcore select --target stores/x --pool stores/u --stop-ratio 0.95 --budget 10% --out coreset.parquet",
+        "simcore select --target stores/x --pool stores/u --selector density_ratio --budget 5000 --out coreset.parquet",
+        "simcore select --selector facility_location --help",
+    )
     notes = f"Target and pool are stores made by embed, .npy matrices, or sources (then give --encoder).\n{SOURCE_HELP}"
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -297,7 +370,10 @@ class Report(Command):
 
     name = "report"
     summary = "write one self-contained HTML page on a coreset"
-    example = "simcore report coreset.parquet --out report.html"
+    examples = (
+        "simcore report coreset.parquet --out report.html",
+        "simcore report coreset.parquet --out report.html --runs runs/cars --evaluations eval/cars",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -328,7 +404,10 @@ class Export(Command):
 
     name = "export"
     summary = "copy the images of a coreset into a folder, tar shards or Parquet"
-    example = "simcore export coreset.parquet --out coreset/ --format wds"
+    examples = (
+        "simcore export coreset.parquet --out coreset/",
+        "simcore export coreset.parquet --out coreset/ --format wds",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -348,7 +427,13 @@ class Pretrain(Command):
 
     name = "pretrain"
     summary = "pretrain a backbone by SSL on a target, with a coreset or a whole pool if given"
-    example = "simcore pretrain --target cars/ --coreset coreset.parquet --method simclr --out runs/cars"
+    strategies = ("methods",)
+    examples = (
+        "simcore pretrain --target data/cars --epochs 1000 --out runs/retrieval",
+        "simcore pretrain --target data/cars --coreset coreset.parquet --method simclr --out runs/cars",
+        "simcore pretrain --target data/cars --coreset coreset.parquet --out runs/cars --resume",
+        "simcore pretrain --method mae --help",
+    )
     notes = SOURCE_HELP
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -393,7 +478,12 @@ class Evaluate(Command):
 
     name = "evaluate"
     summary = "evaluate an encoder: linear, knn, …"
-    example = "simcore evaluate linear --encoder runs/cars --train cars/train --test cars/test --out eval/cars"
+    strategies = ("tasks",)
+    examples = (
+        "simcore evaluate linear --encoder runs/cars --train data/cars/train --test data/cars/test --out eval/cars",
+        "simcore evaluate knn --encoder runs/x runs/cars --train data/cars --test data/cars --out eval/both",
+        "simcore evaluate finetune --help",
+    )
     notes = (
         "Several encoders give one table, and comparison.csv and comparison.tex beside their folders in --out.\n\n"
         f"{ENCODER_HELP}\n\n{SOURCE_HELP}"
@@ -407,7 +497,11 @@ class Evaluate(Command):
         parser.add_argument("--out", metavar="DIR", required=True, help="folder for metrics.json and the head")
         _add_encoder_flags(parser, required=True, several=True)
         if asked := _named(argv, "tasks"):
-            add_settings(parser, registry.find("tasks", asked), without=("image_size", "backbone"))
+            task = registry.find("tasks", asked)
+            if task.takes_unlabelled:
+                text = "unlabelled images or a coreset, beside the train images that keep no label"
+                parser.add_argument("--unlabelled", metavar="SRC", help=text)
+            add_settings(parser, task, without=("image_size", "backbone"))
 
     def run(self, args: argparse.Namespace) -> Result:
         """Evaluate one encoder, or each of several."""
@@ -435,6 +529,7 @@ class Evaluate(Command):
             encoder,
             train=args.train,
             test=args.test,
+            unlabelled=getattr(args, "unlabelled", None),
             out=out,
             quiet=args.quiet,
             device=args.device,
@@ -457,7 +552,10 @@ class Predict(Command):
 
     name = "predict"
     summary = "name the class of each image with a head that evaluate left"
-    example = "simcore predict photos/ --head eval/cars --out classes.csv"
+    examples = (
+        "simcore predict photos/ --head eval/cars --out classes.csv",
+        "simcore predict photos/ --head eval/cars --top 5 --out classes.parquet",
+    )
     notes = SOURCE_HELP
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
@@ -483,7 +581,11 @@ class Datasets(Command):
 
     name = "datasets"
     summary = "list the named targets and open-sets: counts, licence, where to get them"
-    example = "simcore datasets"
+    examples = (
+        "simcore datasets",
+        "simcore datasets aircraft",
+        "simcore datasets --json",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -513,7 +615,12 @@ class Prepare(Command):
 
     name = "prepare"
     summary = "make a source of a named data set from its official archive or folder"
-    example = "simcore prepare aircraft --archive fgvc-aircraft-2013b.tar.gz --out data/aircraft"
+    strategies = ("datasets",)
+    examples = (
+        "simcore prepare aircraft --archive fgvc-aircraft-2013b.tar.gz --out data/aircraft",
+        "simcore prepare drawn --out data/drawn",
+        "simcore prepare dtd --help",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -552,7 +659,11 @@ class Run(Command):
 
     name = "run"
     summary = "run a YAML recipe from images to report; finished stages are kept"
-    example = "simcore run recipe.yaml"
+    examples = (
+        "simcore run recipe.yaml --dry-run",
+        "simcore run recipe.yaml",
+        "simcore run recipe.yaml --out runs/second --json",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -582,7 +693,10 @@ class Demo(Command):
 
     name = "demo"
     summary = "the whole job on a small built-in set, without any download"
-    example = "simcore demo --out demo-out"
+    examples = (
+        "simcore demo",
+        "simcore demo --out demo-out --num-seeds 1",
+    )
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
@@ -629,26 +743,66 @@ def _overview() -> Parser:
 
 
 def _parser_for(command: Command, argv: Sequence[str]) -> Parser:
+    examples = "\n".join(f"  {example}" for example in command.examples)
     parser = Parser(
         prog=f"simcore {command.name}",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=command.summary,
-        epilog=f"{command.notes}\n\nexample:\n  {command.example}".strip(),
+        epilog=f"{command.notes}\n\nexamples:\n{examples}\n\n{VARIABLES_HELP}".strip(),
     )
     command.add(parser, argv)
+    _add_talk_flags(parser)
+    return parser
+
+
+def _add_talk_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress on stderr")
-    return parser
+    parser.add_argument(
+        "--verbose", "-v", action="store_true", help="tell variables used, time taken, every warning and tracebacks"
+    )
+
+
+def completion(shell: str) -> str:
+    """Give the script that completes commands, flags and names of strategies in ``shell``."""
+    import shtab
+
+    whole = argparse.ArgumentParser(prog="simcore")
+    # A script cannot look ahead at --selector and its like, so it offers the settings of every strategy.
+    commands = whole.add_subparsers(parser_class=Parser, metavar="COMMAND")
+    for command in COMMANDS:
+        parser = commands.add_parser(command.name, help=command.summary, conflict_handler="resolve", allow_abbrev=False)
+        command.add(parser, [])
+        for package in command.strategies:
+            for name in registry.names(package):
+                add_settings(parser, registry.find(package, name))
+        _add_talk_flags(parser)
+        for action in parser._actions:
+            _say_what_completes(action, command)
+    return str(shtab.complete(whole, shell))
+
+
+def _say_what_completes(action: argparse.Action, command: Command) -> None:
+    import shtab
+
+    flag = action.option_strings[-1] if action.option_strings else action.dest
+    if flag in NAMED_BY and NAMED_BY[flag] in command.strategies:
+        action.choices = registry.names(NAMED_BY[flag])
+    elif action.metavar in PATHS:
+        action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
 def _chosen(argv: Sequence[str]) -> Command | None:
     """Find the command named first, or print help or version; None when all is said."""
     overview = _overview()
     overview.add_argument("--version", action="version", version=f"simcore {__version__}")
+    overview.add_argument("--completion", choices=("bash", "zsh"), help="print the script of tab completion")
     if not argv or argv[0].startswith("-"):
-        overview.parse_all(argv)
-        overview.print_help()
+        if shell := overview.parse_all(argv).completion:
+            print(completion(shell))
+        else:
+            overview.print_help()
         return None
     by_name = {command.name: command for command in COMMANDS}
     if argv[0] not in by_name:
@@ -657,38 +811,70 @@ def _chosen(argv: Sequence[str]) -> Command | None:
 
 
 def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, SimcoreWarning):
-        print(f"warning: {message}", file=sys.stderr)
+    """Say a warning in one line; those of other libraries only get here when asked for."""
+    whose = "" if issubclass(category, SimcoreWarning) else f"{category.__name__}: "
+    _tell(f"{styled('warning:', 'yellow')} {whose}{message}")
+
+
+def _tell(line: str) -> None:
+    """Write a line on stderr, if anyone still reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _run(argv: Sequence[str]) -> None:
     command = _chosen(argv)
     if command is None:
         return
-    args = _parser_for(command, argv[1:]).parse_all(argv[1:])
+    parser = _parser_for(command, argv[1:])
+    taken = parser.take_variables()
+    args = parser.parse_all(argv[1:])
+    began = time.monotonic()
+    if args.verbose:
+        for variable, text in taken.items():
+            _tell(f"{variable}={text}")
     result = command.run(args)
+    if args.verbose:
+        _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
     lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
     for line in lines:
         print(line)
     sys.stdout.flush()
 
 
+def _is_verbose(argv: Sequence[str]) -> bool:
+    return "--verbose" in argv or "-v" in argv or SWITCH.get(os.environ.get("SIMCORE_VERBOSE", "").lower(), False)
+
+
+@contextlib.contextmanager
+def _spoken(argv: Sequence[str]) -> Iterator[None]:
+    """Say warnings in one line each, and let no name that a stream cannot write end the job."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if _is_verbose(argv) else "ignore")
+        warnings.simplefilter("always", SimcoreWarning)
+        warnings.showwarning = _tell_warning
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give the exit code: 0 done, 1 cannot be done, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", SimcoreWarning)
-        warnings.showwarning = _tell_warning
+    with _spoken(argv):
         try:
             _run(argv)
         except SimcoreError as error:
-            print(f"simcore: error: {error}", file=sys.stderr)
+            if _is_verbose(argv):
+                _tell(traceback.format_exc().rstrip())
+            _tell(f"simcore: {styled('error:', 'red')} {error}")
             return error.exit_code
         except KeyboardInterrupt:
-            print("simcore: interrupted; run the same command again to go on", file=sys.stderr)
+            _tell("simcore: interrupted; run the same command again to go on")
             return 128 + signal.SIGINT
         except BrokenPipeError:
+            # Whoever read stdout has left, with what they wanted; nothing more can be said there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

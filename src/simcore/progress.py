@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import sys
 import time
 from types import TracebackType
 from typing import Self
 
 LINE_EVERY_SECONDS = 10.0
+COLOURS = {"red": "31", "yellow": "33"}
+
+
+def styled(text: str, colour: str) -> str:
+    """Colour ``text`` for stderr where that is a terminal that takes colours and ``NO_COLOR`` is not set."""
+    if os.environ.get("NO_COLOR") or not _is_live():
+        return text
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
+
+
+def _is_live() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class Progress:
@@ -22,7 +37,7 @@ class Progress:
         self.label, self.total, self.done, self.unit = label, total, done, unit
         self.note = ""
         self._first = done
-        self._live = sys.stderr.isatty()
+        self._live = _is_live()
         self._quiet = quiet
         self._began = self._told = time.monotonic()
 
@@ -40,11 +55,13 @@ class Progress:
 
     def _show(self, now: float, end: str = "") -> None:
         line = self.describe(now - self._began)
-        if self._live:
-            sys.stderr.write(f"\r\x1b[2K{line}{end}")
+        if self._live:  # a line that wraps could not be wiped
+            line = f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}{end}"
         else:
-            sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+            line += "\n"
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
     def describe(self, elapsed: float) -> str:
         """Say the state after ``elapsed`` seconds in one line."""

@@ -164,14 +164,23 @@ def evaluate(
     *,
     train: Images | Embeddings,
     test: Images | Embeddings,
+    unlabelled: Images | Selection | None = None,
     out: StrPath | None = None,
     quiet: bool = False,
     **loader: Any,
 ) -> Report:
-    """Evaluate an encoder with a task such as ``LinearProbe()``; ``metrics.json`` and the head go to ``out``."""
+    """Evaluate an encoder with a task such as ``LinearProbe()``; ``metrics.json`` and the head go to ``out``.
+
+    ``unlabelled`` are further images, or a coreset, for a task that learns from images without labels.
+    """
     model = _encoder(encoder, **loader)
     report: Report = task.run(
-        model, _labelled(train, "train"), _labelled(test, "test"), out=None if out is None else Path(out), quiet=quiet
+        model,
+        _labelled(train, "train"),
+        _labelled(test, "test"),
+        unlabelled=None if unlabelled is None else _coreset(unlabelled),
+        out=None if out is None else Path(out),
+        quiet=quiet,
     )
     return report
 

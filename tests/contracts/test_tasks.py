@@ -20,7 +20,15 @@ from simcore.settings import as_dict, build, fields_of
 NAMES = registry.names("tasks")
 COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 40), "white": (240, 240, 240)}
 # Small enough for seconds, whatever the task: settings that a task lacks are not given.
-QUICK = {"epochs": 2, "batch_size": 8, "k": (1,), "num_workers": 0, "device": "cpu"}
+QUICK = {
+    "epochs": 2,
+    "steps_per_epoch": 2,
+    "teacher_epochs": 1,
+    "batch_size": 8,
+    "k": (1,),
+    "num_workers": 0,
+    "device": "cpu",
+}
 
 
 def task_of(name, **settings):

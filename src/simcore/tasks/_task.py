@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from simcore.artifacts import Embeddings, Report
 from simcore.errors import UsageError
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """An evaluation: an encoder and two labelled sets to a Report. A task file holds one subclass."""
+    """An evaluation: an encoder and two labelled sets to a Report. A task file holds one subclass.
+
+    Where ``takes_unlabelled``, ``evaluate`` also takes a third source of that name, whose labels it never looks at.
+    """
+
+    takes_unlabelled: ClassVar[bool] = False
 
     seed: int = setting(0, "seed of every random draw")
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
@@ -39,6 +44,7 @@ class Task(ABC):
         train: ImageSource | Embeddings,
         test: ImageSource | Embeddings,
         *,
+        unlabelled: ImageSource | None = None,
         out: str | os.PathLike[str] | None = None,
         quiet: bool = False,
     ) -> Report:
@@ -47,7 +53,10 @@ class Task(ABC):
         ``encoder`` may be None where both sets are stores and the task trains no backbone.
         """
         place = None if out is None else Path(out)
-        report = self.evaluate(encoder, train, test, out=place, quiet=quiet)
+        if unlabelled is not None and not self.takes_unlabelled:
+            raise UsageError(f"{name_of(self)} takes no unlabelled images")
+        more: dict[str, Any] = {} if unlabelled is None else {"unlabelled": unlabelled}
+        report = self.evaluate(encoder, train, test, out=place, quiet=quiet, **more)
         if place is not None:
             report.save(place / "metrics.json")
         return report

@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from simcore import registry
@@ -30,6 +31,7 @@ from simcore.settings import Field, build, fields_of, suggest
 
 if TYPE_CHECKING:
     from simcore.artifacts import Report as EvaluationReport
+    from simcore.recipe import Recipe
 
 Result = dict[str, Any]
 
@@ -45,22 +47,7 @@ SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 # For completion: the flag or word that names a strategy, and the words that stand for a path.
 NAMED_BY = {"--selector": "selection", "--method": "methods", "task": "tasks", "name": "datasets"}
-PATHS = {
-    "SOURCE",
-    "DIR",
-    "FILE",
-    "FILE.html",
-    "S.parquet",
-    "STORE",
-    "RUN",
-    "T",
-    "P",
-    "SRC",
-    "ENC",
-    "A",
-    "O",
-    "RECIPE.yaml",
-}
+PATHS = ("SOURCE", "DIR", "FILE", "STORE", "RUN", "RECIPE", "PATH", "SRC", "ENC", "T", "P", "S", "A", "O")
 
 ENCODER_HELP = """\
 ENC is a RUN folder or a weights file (PATH@BACKBONE where the file does not say which), timm:NAME[@random],
@@ -669,7 +656,7 @@ class Run(Command):
         """Declare the flags."""
         parser.add_argument("recipe", metavar="RECIPE.yaml")
         parser.add_argument("--out", metavar="DIR", help="folder for everything (default: the recipe's name)")
-        parser.add_argument("--dry-run", action="store_true", help="check the recipe and list its stages")
+        parser.add_argument("--dry-run", action="store_true", help="list its stages with images, time and disk")
 
     def run(self, args: argparse.Namespace) -> Result:
         """Run or list the stages."""
@@ -677,15 +664,127 @@ class Run(Command):
 
         recipe = Recipe.load(args.recipe, out=args.out)
         if args.dry_run:
-            return {"out": str(recipe.out), "stages": recipe.plan()}
+            return self._forecast(recipe)
         return recipe.run(quiet=args.quiet).to_json()
 
+    def _forecast(self, recipe: Recipe) -> Result:
+        from simcore.estimate import estimate, free_bytes, table
+
+        costs = estimate(recipe)
+        return {
+            "out": str(recipe.out),
+            "stages": [cost.to_json() for cost in costs],
+            "seconds": sum(cost.seconds for cost in costs),
+            "num_bytes": sum(cost.num_bytes for cost in costs),
+            "free_bytes": free_bytes(recipe.out),
+            "table": list(table(costs)),
+        }
+
     def show(self, result: Result) -> Iterator[str]:
-        """The stages, or the table of arms."""
-        yield from result.get("stages", [])
+        """The table of stages or of arms."""
         yield from result.get("table", [])
+        if "free_bytes" in result:
+            yield f"free where {result['out']} will be: {result['free_bytes'] / 1e9:.0f} GB"
         if result.get("report"):
             yield f"report: {result['report']}"
+
+
+class RecipeText(Command):
+    """Begin a recipe."""
+
+    name = "recipe"
+    summary = "write a recipe to begin with: the paper's settings, your own images, a laptop"
+    examples = (
+        "simcore recipe",
+        "simcore recipe own --target data/cars/train --pool pool/ --test data/cars/test --out recipe.yaml",
+        "simcore recipe paper --target aircraft --pool imagenet --out aircraft.yaml",
+    )
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("name", nargs="?", metavar="NAME", help="paper, own or laptop; left out: tell them apart")
+        parser.add_argument("--target", metavar="T", help="source of the target; for paper: the name of a data set")
+        parser.add_argument("--pool", metavar="P", help="source of the pool; for paper: the name of a data set")
+        parser.add_argument("--test", metavar="SRC", help="labelled images to evaluate on")
+        parser.add_argument("--budget", default="5%", metavar="N|P%%", help="size of the coresets (default: 5%%)")
+        parser.add_argument("--data", default="data", metavar="DIR", help="where named data sets lie (default: data)")
+        parser.add_argument("--out", metavar="FILE", help="write it there (default: print it)")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Fill in the template, and check what came out."""
+        from simcore import recipes
+        from simcore.artifacts.files import written_aside
+
+        if args.name is None:
+            return {"recipes": dict(recipes.SUMMARIES)}
+        if args.target is None or args.pool is None:
+            raise UsageError("a recipe needs --target and --pool")
+        place = Path(args.out or "recipe.yaml")
+        names = ("target", "pool", "test", "budget", "data")
+        text = recipes.written(args.name, beside=place.parent, **{name: getattr(args, name) for name in names})
+        if args.out:
+            with written_aside(place) as aside:
+                aside.write_text(text, "utf-8")
+        return {"recipe": text, "out": args.out}
+
+    def show(self, result: Result) -> Iterator[str]:
+        """The names, the text, or where it went."""
+        if "recipes" in result:
+            yield from (f"{name:<8} {summary}" for name, summary in result["recipes"].items())
+        elif result["out"]:
+            yield f"{result['out']}: look it through, then `simcore run {result['out']} --dry-run`"
+        else:
+            yield result["recipe"].rstrip()
+
+
+class Push(Command):
+    """Share on the Hugging Face hub."""
+
+    name = "push"
+    summary = "upload a RUN or a coreset to the Hugging Face hub"
+    examples = (
+        "simcore push runs/cars user/cars-simclr",
+        "simcore push coreset.parquet user/cars-coreset --public",
+    )
+    notes = "Log in first, with `hf auth login` or HF_TOKEN. A RUN becomes a model, a coreset a data set."
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("path", metavar="PATH", help="a RUN folder, or a coreset that select wrote")
+        parser.add_argument("repo", metavar="USER/NAME", help="repository; it is made if there is none")
+        parser.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+        parser.add_argument("--message", metavar="TEXT", help="message of the commit")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Upload."""
+        from simcore.hub import push
+
+        return {"url": push(args.path, args.repo, private=not args.public, message=args.message)}
+
+
+class Pull(Command):
+    """Fetch from the Hugging Face hub."""
+
+    name = "pull"
+    summary = "fetch a RUN or a coreset from the Hugging Face hub"
+    examples = (
+        "simcore pull user/cars-simclr runs/cars",
+        "simcore pull user/cars-coreset coreset.parquet --revision v1",
+    )
+    notes = "Only simcore's own files are fetched, and nothing of them is unpickled."
+
+    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+        """Declare the flags."""
+        parser.add_argument("repo", metavar="USER/NAME", help="repository")
+        parser.add_argument("path", metavar="PATH", help="new folder for a RUN; a name in .parquet for a coreset")
+        parser.add_argument("--revision", metavar="REV", help="branch, tag or commit (default: main)")
+
+    def run(self, args: argparse.Namespace) -> Result:
+        """Fetch."""
+        from simcore.hub import pull
+
+        pull(args.repo, args.path, revision=args.revision)
+        return {"path": args.path}
 
 
 class Demo(Command):
@@ -725,8 +824,11 @@ COMMANDS: tuple[Command, ...] = (
     Evaluate(),
     Predict(),
     Run(),
+    RecipeText(),
     Datasets(),
     Prepare(),
+    Push(),
+    Pull(),
     Demo(),
 )
 
@@ -789,7 +891,7 @@ def _say_what_completes(action: argparse.Action, command: Command) -> None:
     flag = action.option_strings[-1] if action.option_strings else action.dest
     if flag in NAMED_BY and NAMED_BY[flag] in command.strategies:
         action.choices = registry.names(NAMED_BY[flag])
-    elif action.metavar in PATHS:
+    elif str(action.metavar).partition(".")[0] in PATHS:
         action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 

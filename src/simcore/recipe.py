@@ -25,7 +25,9 @@ from simcore.images import open_images
 from simcore.outcome import Outcome
 from simcore.settings import as_dict, build, fields_of, suggest
 
-EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision")
+EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision", "engine", "ray_address")
+# Of those, what changes no feature: how the work is shared out.
+FREE_EMBED_SETTINGS = ("num_workers", "engine", "ray_address")
 SECTIONS = ("out", "target", "pool", "train", "test", "seeds", "retrieval", "embed", "arms", "pretrain", "evaluate")
 DEMO_STEPS = 250
 DEMO_BUDGET = 600
@@ -171,16 +173,26 @@ class Stage:
 
     def run(self, out: Path) -> None:
         """Do the work unless it is done; ``work`` is told whether it may resume."""
-        ledger = out / "stages" / f"{self.name}.json"
-        known = read_json(ledger) if ledger.is_file() else {}
-        same = known.get("key") == self.key
-        if same and known.get("finished") and self.output.exists():
+        if self.is_finished(out):
             return
+        same = self._known(out).get("key") == self.key
         if not same:
             _remove(self.output)
-        write_json(ledger, {"key": self.key, "finished": False})
+        write_json(self._ledger(out), {"key": self.key, "finished": False})
         self.work(same)
-        write_json(ledger, {"key": self.key, "finished": True})
+        write_json(self._ledger(out), {"key": self.key, "finished": True})
+
+    def is_finished(self, out: Path) -> bool:
+        """Whether an earlier run left this very output."""
+        known = self._known(out)
+        return bool(known.get("key") == self.key and known.get("finished") and self.output.exists())
+
+    def _known(self, out: Path) -> dict[str, Any]:
+        ledger = self._ledger(out)
+        return dict(read_json(ledger)) if ledger.is_file() else {}
+
+    def _ledger(self, out: Path) -> Path:
+        return out / "stages" / f"{self.name}.json"
 
 
 def _remove(path: Path) -> None:
@@ -225,7 +237,8 @@ class _Stages:
             )
 
     def _store_key(self, side: str) -> str:
-        return self.key(self._source(side), self._retrieval_key, dict(self.recipe.embed))
+        deciding = {name: value for name, value in self.recipe.embed.items() if name not in FREE_EMBED_SETTINGS}
+        return self.key(self._source(side), self._retrieval_key, deciding)
 
     def _embed(self, source: str, encoder: str | Path, place: Path, resume: bool) -> Embeddings:
         return pipeline.embed(source, encoder=encoder, out=place, quiet=self.quiet, **self.recipe.embed)
@@ -260,7 +273,8 @@ class _Stages:
 
     def _select(self, selector: Any, budget: int | str | None, place: Path) -> Selection:
         target, pool = self.layout.store("target"), self.layout.store("pool")
-        return pipeline.select(target, pool, selector=selector, budget=budget, out=place)
+        where = {name: self.recipe.embed[name] for name in ("engine", "ray_address") if name in self.recipe.embed}
+        return pipeline.select(target, pool, selector=selector, budget=budget, out=place, **where)
 
     def _training(self, name: str, training: Training, place: Path, key: str, *, coreset: Path | str | None) -> Stage:
         def work(resume: bool) -> Checkpoint:

@@ -16,11 +16,16 @@ from PIL import Image
 from simcore.cli import main
 from simcore.embedding import Embedder, load_encoder
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
-from simcore.images import open_images
+from simcore.images import ImageFault, open_images
+from simcore.pipeline import evaluate
+from simcore.selection.random import Random
 from simcore.tasks._predict import load_predictor, predict
+from simcore.tasks._semi_problem import Problem
+from simcore.tasks._unlabelled import unlabelled_images
 from simcore.tasks.finetune import FineTune
 from simcore.tasks.opensemi import OpenSemi
 from simcore.tasks.semisup import SemiSupervised
+from simcore.training import Moment, make_fabric
 from simcore.training.interrupts import Stopped
 
 SMALL = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "num_workers": 0, "device": "cpu"}
@@ -172,6 +177,72 @@ def test_the_command_line_takes_a_foreign_source(folders, tmp_path, capsys):
     assert main(["predict", images, "--head", str(tmp_path / "out"), "--out", str(tmp_path / "a.csv"), "--quiet"]) == 0
 
 
+def test_a_coreset_may_be_what_is_unlabelled(encoder, sources, folders, tmp_path):
+    pool = Embedder(encoder, num_workers=0, quiet=True)(open_images(folders / "foreign"))
+    target = Embedder(encoder, num_workers=0, quiet=True)(sources[0])
+    Random().select(target, pool, budget=4).save(tmp_path / "coreset.parquet")
+    report = evaluate(
+        OpenSemi(method="openmatch", **SMALL),
+        encoder,
+        train=sources[0],
+        test=sources[1],
+        unlabelled=tmp_path / "coreset.parquet",
+        quiet=True,
+    )
+    assert report.details["num_unlabelled_added"] == 4
+
+
+def test_every_image_is_judged_by_itself(encoder, sources, folders, tmp_path):
+    write(tmp_path / "more", {"white": (240, 240, 240)}, 3, 5)
+    (tmp_path / "more" / "white" / "1.png").write_bytes(b"\x89PNG cut off")
+    train, test = sources
+    task = OpenSemi(method="openmatch", label_ratio=0.5, **SMALL)
+    rows = FineTune(label_ratio=0.5).labelled_rows(train.labels)
+    problem = Problem(
+        task=task,
+        encoder=encoder,
+        images=train.take(rows),
+        labels=train.labels[rows],
+        unlabelled=unlabelled_images(train, rows, test, open_images(tmp_path / "more")),
+        test=test,
+        classes=train.classes,
+        state=None,
+        quiet=True,
+    )
+    model = task.build(problem, make_fabric("cpu", "32"))
+    with torch.no_grad():
+        # Classifiers that look only at how an image differs from the others: some images are then outliers.
+        known = Embedder(encoder, num_workers=0, dtype="float32", quiet=True)(train)
+        mean = torch.from_numpy(known.features.take(np.arange(len(train)))).mean(0)
+        model.open_weight.normal_(0.0, 1.0, generator=torch.Generator().manual_seed(0))
+        model.open_weight.sub_((model.open_weight @ mean)[:, None] * mean / (mean @ mean))
+    task.on_epoch(problem, model)(Moment(4, 14, 32, 3, 96))
+    images = problem.unlabelled.images
+    assert (len(images), problem.unlabelled.num_own) == (15, 12)
+    wanted = []
+    for row in range(15):
+        try:
+            images.decode(row)
+        except ImageFault:
+            wanted.append(0.0)
+            continue
+        one = Embedder(encoder, num_workers=0, dtype="float32", quiet=True)(images.take([row]))
+        features = torch.from_numpy(one.features.take(np.arange(1)))
+        with torch.no_grad():
+            best = int(model.network.head(features).argmax())
+            inlier, outlier = model.open_logits(features)[0, :, best].tolist()
+        wanted.append(float(inlier > outlier))
+    assert model.inliers.tolist() == wanted
+    assert 0 < sum(wanted) < 14
+    assert task.details(problem, model) == {
+        "num_inliers": int(sum(wanted[:12])),
+        "num_inliers_added": int(sum(wanted[12:])),
+    }
+    model.inliers.zero_()
+    task.on_epoch(problem, model)(Moment(3, 11, 32, 3, 96))  # before the start nothing is judged
+    assert not model.inliers.any()
+
+
 def test_only_tasks_that_want_them_take_unlabelled_images(encoder, sources, folders, capsys):
     with pytest.raises(UsageError, match="finetune takes no unlabelled"):
         FineTune().run(encoder, *sources, unlabelled=sources[0], quiet=True)
@@ -214,6 +285,15 @@ def test_unreadable_unlabelled_images_are_counted(encoder, folders, tmp_path):
     assert sum(skipped) == 3
 
 
+@pytest.mark.filterwarnings("ignore::simcore.errors.SimcoreWarning")
+def test_nothing_readable_is_an_error(encoder, folders, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"\x89PNG cut off")
+    train, test = open_images(folders / "train"), open_images(folders / "test")
+    with pytest.raises(SimcoreError, match="none of the 3 unlabelled images could be read"):
+        SemiSupervised(label_ratio=1.0, **SMALL).run(encoder, train, test, unlabelled=open_images(tmp_path), quiet=True)
+
+
 def test_no_common_class_is_refused_in_one_line(encoder, sources, folders):
     with pytest.raises(SimcoreError, match="no test image has a class of the train set") as refusal:
         SemiSupervised(**SMALL).run(encoder, sources[0], open_images(folders / "foreign"), quiet=True)
@@ -232,6 +312,7 @@ def test_no_common_class_is_refused_in_one_line(encoder, sources, folders):
         {"steps_per_epoch": 0},
         {"mu": 0},
         {"ema_decay": 1.0},
+        {"rotation_weight": -1.0},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong):

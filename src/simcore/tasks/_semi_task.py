@@ -1,38 +1,31 @@
-"""What the tasks on a few labels and many unlabelled images share: settings, data and the run."""
+"""What the tasks on a few labels and many unlabelled images share: their settings and what they evaluate."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import dataclasses
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from lightning_fabric import Fabric
 
 from simcore.artifacts import Embeddings, Report
 from simcore.embedding import Encoder
 from simcore.errors import UsageError
 from simcore.images import ImageSource
-from simcore.registry import name_of
 from simcore.settings import setting
 from simcore.tasks._classes import match_classes
-from simcore.tasks._labels import Labels, label_budget, plain_label_budget
-from simcore.tasks._metrics import accuracies, describe
-from simcore.tasks._semi_batches import Loading, SemiBatches
-from simcore.tasks._semi_models import Basis, SemiModel
-from simcore.tasks._supervised import Network, answers_on_images, fresh_head
+from simcore.tasks._labels import label_budget, plain_label_budget
+from simcore.tasks._semi_models import SemiModel
+from simcore.tasks._semi_problem import Problem
 from simcore.tasks._task import Task
-from simcore.tasks._tuned import check_inputs, label_counts, save_tuned, state_folder
-from simcore.tasks._unlabelled import Unlabelled, unlabelled_images
-from simcore.training import FitSettings, fit, make_fabric
+from simcore.tasks._tuned import check_inputs, save_tuned, state_folder
+from simcore.tasks._unlabelled import unlabelled_images
+from simcore.training import FitSettings
 from simcore.training.loop import OnEpoch
 from simcore.training.settings import OPTIMIZERS
-from simcore.views import WeakStrong
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,13 +60,18 @@ class SemiTask(Task):
         super().__post_init__()
         if not 0 < self.label_ratio <= 1:
             raise UsageError(f"--label-ratio is {self.label_ratio:g}, but must be above 0 and at most 1")
-        for name in ("steps_per_epoch", "batch_size", "mu"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}, but must be at least 1")
+        self.check_range(1, math.inf, "steps_per_epoch", "batch_size", "mu")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise UsageError(f"--ema-decay is {self.ema_decay:g}, but must be from 0 to below 1")
         self.fit_settings()  # refuses epochs and the like that are out of range
+
+    def check_range(self, low: float, high: float, *names: str) -> None:
+        """Refuse settings that lie outside of ``low`` to ``high``; None is no value."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                raise UsageError(f"--{name.replace('_', '-')} is {value:g}, but must be {bounds}")
 
     def fit_settings(self, **changes: Any) -> FitSettings:
         """Say the recipe to the training loop."""
@@ -152,110 +150,3 @@ class SemiTask(Task):
         metrics, details, network = problem.solve()
         head = save_tuned(self, network, encoder, classes=matched.classes, parents=parents, out=out)
         return self.report(metrics, {**matched.details(), **details}, {**parents, "head": head.fingerprint})
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Problem:
-    """One run: labelled and unlabelled images in, a network and its figures out.
-
-    Attributes:
-        images, labels: the labelled images and the number of each one's class, int64 [n].
-        unlabelled: the others; their labels, if they have any, are never looked at.
-        test: test images of known classes.
-        state: folder of the training's state; None keeps none.
-    """
-
-    task: SemiTask
-    encoder: Encoder
-    images: ImageSource
-    labels: Labels
-    unlabelled: Unlabelled
-    test: ImageSource
-    classes: tuple[str, ...]
-    state: Path | None
-    quiet: bool
-
-    @property
-    def shares(self) -> torch.Tensor:
-        """Share of each class among the labels in use, float32 [num_classes]."""
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        return torch.from_numpy(counts / counts.sum()).float()
-
-    def basis(self) -> Basis:
-        """Make what every model begins with: a copy of the encoder's backbone and a fresh head."""
-        head = fresh_head(self.encoder.dim, len(self.classes), self.task.seed)
-        return Basis(
-            network=Network(copy.deepcopy(self.encoder.backbone).requires_grad_(True), head),
-            dim=self.encoder.dim,
-            num_classes=len(self.classes),
-            seed=self.task.seed,
-            ema_decay=self.task.ema_decay,
-        )
-
-    def solve(self) -> tuple[dict[str, float], dict[str, Any], Network]:
-        """Train and measure: metrics, details and the network."""
-        counts = label_counts(self.labels, self.classes)
-        model, (num_unread, num_unread_unlabelled) = self._train()
-        answers, _, num_skipped = answers_on_images(
-            model.chosen, self.encoder, self.test, self.classes, num_workers=self.task.num_workers, quiet=self.quiet
-        )
-        details: Mapping[str, Any] = {
-            **counts,
-            "num_unlabelled": len(self.unlabelled),
-            "num_unlabelled_added": self.unlabelled.num_added,
-            "num_train_skipped": num_unread,
-            "num_unlabelled_skipped": num_unread_unlabelled,
-            "num_test_skipped": num_skipped,
-            **self.task.details(self, model),
-            **describe(answers, self.classes, seed=self.task.seed),
-        }
-        return accuracies(answers), dict(details), model.chosen
-
-    def _train(self) -> tuple[SemiModel, tuple[int, int]]:
-        """Run the loop; give the model and the numbers of unreadable labelled and unlabelled images."""
-        settings = self.task.fit_settings()
-        fabric = make_fabric(settings.device, settings.precision)
-        model = self.task.build(self, fabric)
-        if fabric.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # quicker there
-        with contextlib.closing(self._batches(fabric)) as batches:
-            fit(
-                model,
-                batches,
-                settings,
-                fabric=fabric,
-                out=self.state,
-                resume=True,
-                label=name_of(self.task),
-                quiet=self.quiet,
-                on_epoch=self.task.on_epoch(self, model),
-            )
-            return model, batches.num_unreadable
-
-    def _batches(self, fabric: Fabric) -> SemiBatches:
-        task = self.task
-        of_labelled, of_unlabelled = task.num_views
-        loading = Loading(
-            steps_per_epoch=task.steps_per_epoch,
-            seed=task.seed,
-            num_workers=task.num_workers,
-            cache_mb=task.cache_mb,
-            quiet=self.quiet,
-        )
-        return SemiBatches(
-            (self.images, self.labels, self._views(*of_labelled), task.batch_size),
-            (self.unlabelled.images, self._views(*of_unlabelled), task.batch_size * task.unlabelled_per_labelled),
-            loading,
-            fabric,
-        )
-
-    def _views(self, num_weak: int, num_strong: int) -> WeakStrong:
-        encoder = self.encoder
-        return WeakStrong(
-            image_size=encoder.image_size,
-            num_weak=num_weak,
-            num_strong=num_strong,
-            min_scale=self.task.min_scale,
-            mean=encoder.mean,
-            std=encoder.std,
-        )

@@ -39,7 +39,7 @@ def unlabelled_images(train: ImageSource, labelled: Rows, test: ImageSource, add
     with a warning. Raises ``UsageError`` where nothing remains.
     """
     own = train.take(np.setdiff1d(np.arange(len(train)), labelled))
-    parts = [own] if added is None else [own, _foreign(added, train, test)]
+    parts = [own] if added is None else [own, foreign_images(added, train, test)]
     filled = [part for part in parts if len(part)]
     images = functools.reduce(operator.add, filled) if filled else own
     if not len(images):
@@ -50,7 +50,8 @@ def unlabelled_images(train: ImageSource, labelled: Rows, test: ImageSource, add
     return Unlabelled(images=images, num_own=len(own))
 
 
-def _foreign(added: ImageSource, train: ImageSource, test: ImageSource) -> ImageSource:
+def foreign_images(added: ImageSource, train: ImageSource, test: ImageSource) -> ImageSource:
+    """Give the images of ``added`` that neither set has; those of the test set are left out with a warning."""
     of_test = _is_in(added, test)
     if of_test.any():
         text = f"{added.name}: {int(of_test.sum())} of its images are test images and are left out"

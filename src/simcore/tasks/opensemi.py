@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ import torch
 from lightning_fabric import Fabric
 
 from simcore.embedding import Embedder
-from simcore.errors import UsageError
+from simcore.errors import SimcoreWarning, UsageError
 from simcore.settings import setting
 from simcore.tasks._features import BLOCK_ROWS
 from simcore.tasks._open_models import OpenMatch, SelfTraining
 from simcore.tasks._semi_losses import outlier_probability
 from simcore.tasks._semi_models import SemiModel
-from simcore.tasks._semi_task import Problem, SemiTask
+from simcore.tasks._semi_problem import Problem
+from simcore.tasks._semi_task import SemiTask
 from simcore.tasks._supervised import Classifier, Network, encoder_around, labelled_views
 from simcore.training import Moment, fit
 from simcore.training.loop import OnEpoch
@@ -56,8 +59,8 @@ class OpenSemi(SemiTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.unlabelled_weight <= 1:
-            raise UsageError(f"--unlabelled-weight is {self.unlabelled_weight:g}, but must be from 0 to 1")
+        self.check_range(0, 1, "unlabelled_weight", "threshold")
+        self.check_range(0, math.inf, "entropy_weight", "consistency_weight")
         if not self.temperature > 0:
             raise UsageError(f"--temperature is {self.temperature:g}, but must be above 0")
         if self.start_epoch < 1:
@@ -141,7 +144,9 @@ class OpenSemi(SemiTask):
             return {}
         images = problem.unlabelled.images
         encoder = encoder_around(model.network.backbone, problem.encoder)
-        rows = Embedder(encoder, num_workers=self.num_workers, dtype="float32", quiet=True)(images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SimcoreWarning)  # training tells of unreadable images, once
+            rows = Embedder(encoder, num_workers=self.num_workers, dtype="float32", quiet=True)(images)
         outlier = torch.cat([self._outlier(model, block) for _, block in rows.features.blocks(BLOCK_ROWS)])
         places = pc.index_in(rows.table["uri"], value_set=images.table["uri"].combine_chunks())
         index = torch.from_numpy(np.asarray(places.to_numpy(), np.int64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -11,7 +12,8 @@ from simcore.errors import UsageError
 from simcore.settings import setting
 from simcore.tasks._pseudo_labels import Alignment
 from simcore.tasks._semi_models import FixMatch, FlexMatch, MixMatch, ReMixMatch, SemiModel
-from simcore.tasks._semi_task import Problem, SemiTask
+from simcore.tasks._semi_problem import Problem
+from simcore.tasks._semi_task import SemiTask
 
 __all__ = ["SemiSupervised"]
 
@@ -49,8 +51,8 @@ class SemiSupervised(SemiTask):
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name):g}, but must be above 0")
         if self.num_guesses < 1:
             raise UsageError(f"--num-guesses is {self.num_guesses}, but must be at least 1")
-        if not 0 <= self.threshold <= 1:
-            raise UsageError(f"--threshold is {self.threshold:g}, but must be from 0 to 1")
+        self.check_range(0, 1, "threshold")
+        self.check_range(0, math.inf, "unlabelled_weight", "anchor_weight", "rotation_weight")
 
     @property
     def num_views(self) -> tuple[tuple[int, int], tuple[int, int]]:

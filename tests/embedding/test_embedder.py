@@ -92,7 +92,20 @@ def test_nothing_readable_is_an_error(tmp_path, encoder):
         Embedder(encoder, quiet=True)(open_images(tmp_path / "a"))
     with pytest.raises(SimcoreError, match="none of the 1 images"):
         Embedder(encoder, quiet=True)(open_images(tmp_path / "a"), tmp_path / "store")
-    assert not (tmp_path / "store" / "rows.parquet").exists()
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_without_rows_takes_no_foreign_file_with_it(tmp_path, encoder):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(b"")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "store.json").write_text("{}")
+    (store / "notes.txt").write_text("mine")
+    with pytest.raises(SimcoreError, match="none of the 1 images"):
+        Embedder(encoder, overwrite=True, quiet=True)(open_images(tmp_path / "a"), store)
+    assert [path.name for path in store.iterdir()] == ["notes.txt"]
+    assert (store / "notes.txt").read_text() == "mine"
 
 
 @pytest.fixture

@@ -13,6 +13,10 @@ from simcore.embedding._pieces import Piece
 from simcore.errors import SimcoreError
 
 
+class NothingEmbedded(SimcoreError):
+    """No image at all gave a feature."""
+
+
 def rows_table(piece: Piece, listing: pa.Table, first_row: int) -> pa.Table:
     """Make the rows of ``rows.parquet`` for one piece whose first feature is row ``first_row`` of the store."""
     kept = np.flatnonzero(piece.kept)
@@ -34,7 +38,7 @@ def skipped_table(piece: Piece, listing: pa.Table, first_row: int = 0) -> pa.Tab
 
 
 def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any]:
-    """Count rows for ``store.json``; ``SimcoreError`` where no image at all gave a feature."""
+    """Count rows for ``store.json``; ``NothingEmbedded`` where no image at all gave a feature."""
     num_rows = num_skipped = num_rescaled = 0
     first = ""
     for piece in pieces:
@@ -43,7 +47,7 @@ def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any
         num_rescaled += piece.num_rescaled
         first = first or first_skipped(piece, listing)
     if not num_rows:
-        raise SimcoreError(f"none of the {num_skipped} images gave a feature; the first: {first}")
+        raise NothingEmbedded(f"none of the {num_skipped} images gave a feature; the first: {first}")
     return {"num_rows": num_rows, "num_skipped": num_skipped, "num_rescaled": num_rescaled}
 
 

@@ -21,7 +21,7 @@ from simcore.artifacts.embeddings import ROWS_SCHEMA, SKIPPED_SCHEMA
 from simcore.artifacts.files import read_json, write_json, written_aside
 from simcore.embedding._formats import FORMATS
 from simcore.embedding._pieces import Piece, join_pieces, read_piece, split_rows, write_piece
-from simcore.embedding._tables import describe_counts, rows_table, skipped_table
+from simcore.embedding._tables import NothingEmbedded, describe_counts, rows_table, skipped_table
 from simcore.errors import SimcoreError
 
 WORKING = ".working"
@@ -87,10 +87,7 @@ class Store:
 
         The plan is written last: other ranks take it for the sign that the folder is clean.
         """
-        (self.path / "store.json").unlink(missing_ok=True)
-        for stale in _entries(self.path):
-            if OWN_FILES.fullmatch(stale.name):
-                stale.unlink()
+        self._remove_own_files()
         for stale in _entries(self.working):
             if stale.is_dir():
                 shutil.rmtree(stale)
@@ -118,7 +115,10 @@ class Store:
         write_piece(piece, self._piece_path(number), key=self._key)
 
     def finish(self) -> list[int]:
-        """Merge the pieces and complete the store; where some are damaged, remove those and give their numbers."""
+        """Merge the pieces and complete the store; where some are damaged, remove those and give their numbers.
+
+        A store without a single row is removed, and ``NothingEmbedded`` raised.
+        """
         damaged = [number for part in range(len(self.parts)) for number in self._merge(part)]
         if not damaged:
             self._complete()
@@ -138,6 +138,20 @@ class Store:
     def lock_path(self, rank: int) -> Path:
         """Give the file that the process of this rank locks while it works on the store."""
         return self.working / f"rank-{rank:05d}.lock"
+
+    def _discard(self) -> None:
+        """Remove the store; what else lies in its folder stays, and the folder with it."""
+        self._remove_own_files()
+        shutil.rmtree(self.working, ignore_errors=True)
+        if not _entries(self.path):
+            self.path.rmdir()
+
+    def _remove_own_files(self) -> None:
+        # store.json goes first: without it, the rest counts for nothing.
+        (self.path / "store.json").unlink(missing_ok=True)
+        for own in _entries(self.path):
+            if OWN_FILES.fullmatch(own.name):
+                own.unlink()
 
     def _merge(self, part: int) -> list[int]:
         """Turn the pieces of a part into its file of features and a record of its rows; give the damaged ones."""
@@ -179,7 +193,11 @@ class Store:
 
     def _complete(self) -> None:
         """Write the tables, then store.json."""
-        totals = describe_counts(self._records(), self.listing)
+        try:
+            totals = describe_counts(self._records(), self.listing)
+        except NothingEmbedded:
+            self._discard()
+            raise
         self._write_table("rows.parquet", ROWS_SCHEMA, rows_table)
         self._write_table("skipped.parquet", SKIPPED_SCHEMA, skipped_table)
         filled = [path.name for path in map(self._features_path, range(len(self.parts))) if _num_rows(path)]

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from simcore.artifacts import Embeddings
 from simcore.artifacts.files import fingerprint
 from simcore.embedding import Embedder, Encoder
 from simcore.images import ImageSource
@@ -190,15 +191,26 @@ def answers_on_images(
     Returns:
         The answers, their mean cross-entropy, and how many images could not be read.
     """
-    encoder = encoder_around(network.backbone, like)
-    rows = Embedder(encoder, num_workers=num_workers, dtype="float32", quiet=quiet)(images)
+    rows = features_on_images(network, like, images, num_workers=num_workers, quiet=quiet)
     labels = relabelled(rows.labels, rows.classes, classes)
     kept = np.flatnonzero(labels >= 0)
-    with torch.no_grad():
-        features = torch.from_numpy(rows.features.take(kept)).to(network.head.weight.device)
-        logits = network.head(features).cpu()
-    targets = torch.from_numpy(labels[kept])
+    logits, targets = logits_of(network, rows, kept), torch.from_numpy(labels[kept])
     return Answers.from_scores(logits, targets), float(nn.functional.cross_entropy(logits, targets)), rows.num_skipped
+
+
+def features_on_images(
+    network: Network, like: Encoder, images: ImageSource, *, num_workers: int | None, quiet: bool
+) -> Embeddings:
+    """Give what the network's head sees of each readable image, float32, with the preprocessing of ``like``."""
+    encoder = encoder_around(network.backbone, like)
+    return Embedder(encoder, num_workers=num_workers, dtype="float32", quiet=quiet)(images)
+
+
+@torch.no_grad()
+def logits_of(network: Network, rows: Embeddings, kept: npt.NDArray[np.int64]) -> Tensor:
+    """Give the head's logits, float32 [n, num_classes] on the CPU, for the ``kept`` rows of its features."""
+    features = torch.from_numpy(rows.features.take(kept)).to(network.head.weight.device)
+    return network.head(features).cpu()  # type: ignore[no-any-return]
 
 
 def encoder_around(backbone: nn.Module, like: Encoder, *, spec: str | None = None) -> Encoder:

@@ -64,6 +64,8 @@ class Dataset:
     has_boxes: ClassVar[bool] = False
     mask_values: ClassVar[str] = ""
     """What the values of a mask mean; "" where the set has no masks."""
+    mask_classes: ClassVar[tuple[str, ...]] = ()
+    """The same as ``simcore.images.mask_classes`` reads it; what is not named is ignored."""
 
     def rows(self, tree: Tree) -> Iterator[Row]:
         """Read the official lists in ``tree`` and give the images in their order."""

@@ -212,6 +212,7 @@ def _note(dataset: Dataset, request: dict[str, Any], tally: Tally, label: str | 
         note["boxes"] = "left top right bottom in pixels from 0, right and bottom just outside; ';' between boxes"
     if dataset.mask_values:
         note["mask"] = dataset.mask_values
+        note["mask_classes"] = list(dataset.mask_classes)
     return note
 
 

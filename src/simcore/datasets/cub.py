@@ -26,6 +26,7 @@ class Cub(Dataset):
     num_classes, num_train, num_test, metric = 200, 5990, 5790, "top1"
     has_boxes = True
     mask_values = "above 204 foreground, 51 to 204 ignored, below 51 background"
+    mask_classes = ("background=0-50", "foreground=205-255")
 
     def rows(self, tree: Tree) -> Iterator[Row]:
         """Give the images in the order of their numbers, train before test."""

@@ -27,6 +27,7 @@ class Pets(Dataset):
     num_classes, num_train, num_test, metric = 37, 3680, 3669, "mean_per_class"
     attributes = types.MappingProxyType({"breed": 37, "species": None})
     mask_values = "1 foreground, 2 background, 3 and 0 ignored"
+    mask_classes = ("background=2", "foreground=1")
 
     def rows(self, tree: Tree) -> Iterator[Row]:
         """Read lines such as ``Abyssinian_100 1 1 1``: name, class, species (1 cat, 2 dog), breed of the species."""

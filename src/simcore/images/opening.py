@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import operator
 import os
 import re
@@ -11,9 +12,11 @@ import warnings
 from collections.abc import Sequence
 
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
+from simcore.images.coco_json import open_coco
 from simcore.images.faults import Unreadable
 from simcore.images.folder import NoImagesError, SplitChoice, open_folder, pick_split, split_kind
 from simcore.images.formats import IMAGE_EXTENSIONS, has_image_signature
+from simcore.images.masks import open_masked_folder
 from simcore.images.names import unescape
 from simcore.images.parquet import open_parquet
 from simcore.images.path_list import Entry, list_entries, open_list
@@ -21,13 +24,25 @@ from simcore.images.patterns import expand, is_pattern
 from simcore.images.selectors import Selectors
 from simcore.images.shards import open_shards
 from simcore.images.source import ImageSource
-from simcore.images.storage import base_name, folder_of, is_remote, join, local_path, os_reason, read_start, remotely
+from simcore.images.storage import (
+    base_name,
+    folder_of,
+    is_remote,
+    join,
+    local_path,
+    os_reason,
+    read_bytes,
+    read_start,
+    remotely,
+)
+from simcore.images.voc_xml import looks_like_voc, open_voc
 from simcore.images.walk import is_hidden
 
 # What `simcore prepare` leaves beside the lists train.csv and test.csv of a named data set.
 PREPARED_NOTE = "dataset.json"
-KINDS = ("folder", "list", "wds", "parquet")
+KINDS = ("folder", "list", "wds", "parquet", "coco", "voc", "masks")
 SUFFIXES = {
+    "coco": (".json",),
     "parquet": (".parquet", ".pq"),
     "wds": (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"),
     "list": (".txt", ".csv", ".tsv", ".lst"),
@@ -53,7 +68,7 @@ def open_images(where: str | os.PathLike[str], *, split: str = "train") -> Image
 def parse_source(written: str) -> tuple[str | None, str, Selectors]:
     """Split a SOURCE into kind (None where unsaid), place and selectors; a '#' in an existing name is no selector."""
     if not written.strip():
-        raise UsageError("the source is empty; give a folder, list, .tar or .parquet")
+        raise UsageError("the source is empty; give a folder, list, .tar, .parquet or COCO .json")
     kind, place = None, written
     head, colon, rest = written.partition(":")
     if colon and head in KINDS and not rest.startswith("//"):
@@ -80,6 +95,10 @@ def _open(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
         return list_entries([Entry(base_name(place))], where=place, folder=folder_of(place))
     if kind == "list":
         return open_list(place, choice)
+    if kind == "coco":
+        return open_coco(place)
+    if kind in ("voc", "masks"):
+        raise UsageError(f"{place}: is a file; {kind}: takes a folder")
     return _open_containers(kind, place, [place])
 
 
@@ -106,7 +125,13 @@ def _is_folder(place: str) -> bool:
 
 def _open_folder(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
     """Open a folder of images, or of tables or shards where it holds those and no images."""
+    if kind == "masks":
+        return open_masked_folder(place, choice)
     names = names_in(place) if kind in (None, "list") else []
+    if kind == "voc" or looks_like_voc(names):
+        return open_voc(place, choice)
+    if kind == "coco":
+        raise UsageError(f"{place}: is a folder; name the .json file of the annotations")
     lists = [name for name in names if kind_of_name(name) == "list" and split_kind(name.rpartition(".")[0])]
     if lists and (kind == "list" or PREPARED_NOTE in names):
         return _open_split_lists(place, sorted(lists), choice)
@@ -132,7 +157,15 @@ def _open_split_lists(place: str, lists: Sequence[str], choice: SplitChoice) -> 
     file_of = {name.rpartition(".")[0]: join(place, name) for name in lists}
     whole = SplitChoice("all")
     first, *more = (open_list(file_of[split], whole) for split in pick_split(list(file_of), choice, place))
-    return functools.reduce(operator.add, more, first)
+    return _with_mask_classes(functools.reduce(operator.add, more, first), place)
+
+
+def _with_mask_classes(source: ImageSource, place: str) -> ImageSource:
+    """Take over what the note of a prepared set says of the values of its masks."""
+    if "mask" not in source.listing.column_names:
+        return source
+    note = json.loads(read_bytes(join(place, PREPARED_NOTE)))
+    return dataclasses.replace(source, mask_classes=tuple(note.get("mask_classes", ())))
 
 
 def _kind_of_folder(names: Sequence[str]) -> str | None:
@@ -174,6 +207,8 @@ def _open_pattern(kind: str | None, pattern: str, choice: SplitChoice) -> ImageS
     if choice.explicit:
         files = _of_split(files, choice, pattern)
     kind = kind or kind_of_name(files[0]) or "wds"
+    if kind in ("coco", "voc", "masks"):
+        raise UsageError(f"{pattern}: {kind}: takes one file or folder, not a pattern")
     if kind in ("folder", "list"):
         images = [file for file in files if kind_of_name(file) == "folder"]
         return list_entries([Entry(file) for file in images], where=pattern, folder=".")

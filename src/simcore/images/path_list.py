@@ -16,6 +16,7 @@ from simcore.images.faults import Unreadable
 from simcore.images.folder import SplitChoice, split_kind
 from simcore.images.formats import IMAGE_EXTENSIONS
 from simcore.images.labels import number_labels, parse_labels
+from simcore.images.listed_boxes import annotated
 from simcore.images.names import escape
 from simcore.images.single_files import FileReader
 from simcore.images.source import ImageSource, SourceNotes, listing_of
@@ -30,6 +31,8 @@ LABEL_COLUMNS = (
     "label", "labels", "class", "class_name", "classname", "class_id", "label_name", "category", "category_id",
     "target", "cls", "y", "fine_label",
 )  # fmt: skip
+BOX_COLUMNS = ("boxes", "box", "bbox", "bboxes")
+MASK_COLUMNS = ("mask", "mask_path", "segmentation", "annotation_mask")
 SPLIT_COLUMNS = ("split", "subset", "set", "partition", "fold")
 
 
@@ -39,10 +42,16 @@ class Entry(NamedTuple):
     path: str
     label: str | None = None
     split: str | None = None
+    boxes: str | None = None
+    mask: str | None = None
 
 
 def open_list(where: str, choice: SplitChoice) -> ImageSource:
-    """List the images that a ``.txt`` or ``.csv`` file names; relative paths start at the file's own folder."""
+    """List the images that a ``.txt`` or ``.csv`` file names; relative paths start at the file's own folder.
+
+    A table may have a column ``boxes`` (``left top right bottom [class]``, several parted by ``;``, the class being
+    the row's label where none stands there) and a column ``mask`` (path of the segmentation mask).
+    """
     try:
         text = _decoded(read_bytes(where if is_remote(where) else escape(where)))
     except Unreadable as fault:
@@ -60,7 +69,7 @@ def list_entries(entries: list[Entry], *, where: str, folder: str) -> ImageSourc
     paths = [_place(entry.path, folder) for entry in kept]
     labels, classes = number_labels(parse_labels(pa.array([entry.label for entry in kept], pa.string())))
     stamps = np.array([_stamp(path) for path in paths], np.int64)
-    return ImageSource(
+    plain = ImageSource(
         name=where,
         classes=classes,
         listing=listing_of(
@@ -73,6 +82,11 @@ def list_entries(entries: list[Entry], *, where: str, folder: str) -> ImageSourc
         readers=(FileReader(),),
         notes=SourceNotes(num_repeated=len(entries) - len(kept)),
     )
+    return annotated(plain, [entry.boxes for entry in kept], [_mask_place(entry.mask, folder) for entry in kept])
+
+
+def _mask_place(path: str | None, folder: str) -> str | None:
+    return None if path is None else _place(path, folder)
 
 
 def _decoded(data: bytes) -> str:
@@ -120,17 +134,26 @@ def parse_csv(text: str) -> list[Entry]:
     looks = [any(_names_image(row[at].strip()) for row in rows[:5] if at < len(row)) for at in range(len(header))]
     path_at = named if named is not None else looks.index(True) if True in looks else 0
     if named is None and (not looks[path_at] or _names_image(rows[0][path_at].strip())):  # no header
-        return [_entry(row, path_at, 1 if path_at == 0 else 0, None) for row in rows]
-    label_at = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
-    split_at = next((header.index(name) for name in SPLIT_COLUMNS if name in header), None)
-    return [_entry(row, path_at, label_at, split_at) for row in rows[1:]]
+        return [_entry(row, path_at, 1 if path_at == 0 else 0) for row in rows]
+    more = (LABEL_COLUMNS, SPLIT_COLUMNS, BOX_COLUMNS, MASK_COLUMNS)
+    places = [next((header.index(name) for name in names if name in header), None) for names in more]
+    boxes_at, entries = places[2], [_entry(row, path_at, *places) for row in rows[1:]]
+    # Of a table with boxes, an empty cell says that there is no object.
+    return entries if boxes_at is None else [entry._replace(boxes=entry.boxes or "") for entry in entries]
 
 
-def _entry(row: list[str], path_at: int, label_at: int | None, split_at: int | None) -> Entry:
+def _entry(
+    row: list[str],
+    path_at: int,
+    label_at: int | None,
+    split_at: int | None = None,
+    boxes_at: int | None = None,
+    mask_at: int | None = None,
+) -> Entry:
     def cell(at: int | None) -> str | None:
         return (row[at].strip() or None) if at is not None and at < len(row) else None
 
-    return Entry(cell(path_at) or "", cell(label_at), cell(split_at))
+    return Entry(cell(path_at) or "", cell(label_at), cell(split_at), cell(boxes_at), cell(mask_at))
 
 
 def _of_split(entries: list[Entry], choice: SplitChoice, where: str) -> list[Entry]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
+from simcore.images.annotations import digestible, relabelled
 from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits
 
 if TYPE_CHECKING:
@@ -113,10 +114,13 @@ class ImageSource:
     Attributes:
         name: the source as the user wrote it.
         classes: class names; a label is an index into them.
-        listing: one row an image, columns of ``LISTING_SCHEMA``, in source order.
+        listing: one row an image, columns of ``LISTING_SCHEMA``, in source order; with annotations also those of
+            ``boxes`` and ``masks``.
         readers: what ``listing['reader']`` counts.
         notes: what was left out while listing.
         limits: what :meth:`decode` refuses.
+        category_ids: numbers by which the classes' own file calls them, one a class; () where it has none.
+        mask_classes: what the values of masks mean, as ``MaskClasses.parse`` takes it; () where nothing is said.
     """
 
     name: str
@@ -125,6 +129,8 @@ class ImageSource:
     readers: tuple[Reader, ...]
     notes: SourceNotes = SourceNotes()
     limits: Limits = DEFAULT_LIMITS
+    category_ids: tuple[int, ...] = ()
+    mask_classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.listing.num_rows)
@@ -149,7 +155,10 @@ class ImageSource:
         lengths = np.asarray(pc.binary_length(ids).to_numpy(), np.int64)
         text = b"".join(chunk_bytes(chunk) for chunk in ids.chunks)
         numbers = [self._numbers(name) for name in ("label", "unit", "first", "second")]
-        return fingerprint(text, lengths, *numbers, [reader.fingerprint for reader in self.readers], self.classes)
+        more = list(digestible(self.listing, LISTING_SCHEMA.names))
+        more += [self.mask_classes] if self.mask_classes else []
+        readers = [reader.fingerprint for reader in self.readers]
+        return fingerprint(text, lengths, *numbers, readers, self.classes, *more)
 
     def _numbers(self, column: str) -> npt.NDArray[np.int64]:
         values = self.listing[column].fill_null(-1).to_numpy()
@@ -226,9 +235,13 @@ class ImageSource:
         known = {name: number for number, name in enumerate(self.classes)}
         extra = [name for name in other.classes if name not in known]
         numbers = pa.array([known.setdefault(name, len(known)) for name in other.classes], pa.int64())
-        moved = other.listing.set_column(2, "label", numbers.take(other.listing["label"].combine_chunks()))
+        moved = relabelled(other.listing, numbers)
         shifted = pc.add(moved["reader"], len(self.readers)).cast(pa.int32())
-        listing = pa.concat_tables([self.listing, moved.set_column(3, "reader", shifted)])
+        parts = [self.listing, moved.set_column(3, "reader", shifted)]
+        listing = pa.concat_tables(parts, promote_options="default")
+        codes = {source.mask_classes for source in (self, other)} - {()}
+        if len(codes) > 1:
+            raise SimcoreError(f"{self.name} and {other.name}: their masks mean different classes; not to be joined")
         return ImageSource(
             name=f"{self.name} + {other.name}",
             classes=(*self.classes, *extra),
@@ -236,6 +249,8 @@ class ImageSource:
             readers=(*self.readers, *other.readers),
             notes=self.notes + other.notes,
             limits=self.limits,
+            category_ids=self.category_ids if other.category_ids == self.category_ids and not extra else (),
+            mask_classes=next(iter(codes), ()),
         )
 
 

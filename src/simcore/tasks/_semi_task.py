@@ -42,7 +42,7 @@ class SemiTask(Task):
     epochs: int = setting(32, "stretches of --steps-per-epoch steps")
     steps_per_epoch: int = setting(512, "steps of an epoch")
     batch_size: int = setting(256, "labelled images a step (all, where there are fewer)")
-    mu: int | None = setting(None, "unlabelled images for each labelled one (default: as published)")
+    mu: int | None = setting(None, "unlabelled images for each labelled one (default: 1)")
     lr: float = setting(0.03, "learning rate at its highest")
     optimizer: str = setting("sgd", "update rule", choices=OPTIMIZERS)
     momentum: float = setting(0.9, "momentum of SGD (Nesterov) and LARS")

@@ -122,7 +122,14 @@ def run(part: str, args: argparse.Namespace, places: dict[str, str], encoder: st
             else:
                 more = {"unlabelled": places["foreign"]} if part == "opensemi" and task.takes_unlabelled else {}
                 report = pipeline.evaluate(
-                    task, encoder, train=places["train"], test=places["test"], out=out, quiet=True, **more
+                    task,
+                    encoder,
+                    train=places["train"],
+                    test=places["test"],
+                    image_size=args.image_size,
+                    out=out,
+                    quiet=True,
+                    **more,
                 )
                 seconds = round(time.monotonic() - began, 1)
             told = ("num_labels", "num_unlabelled", "num_unlabelled_added", "num_inliers", "num_inliers_added")

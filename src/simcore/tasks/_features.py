@@ -170,14 +170,16 @@ def _empty_classes(images: ImageSource | Embeddings, rows: Embeddings) -> Sequen
 
 
 def _images_of(source: ImageSource, rows: Embeddings, labels: npt.NDArray[np.int64]) -> ImageSource:
-    """Keep the images that have a feature row with a label; rows are in the order of the source."""
-    embedded = np.arange(len(source))
-    if len(rows) < len(source):
-        ids = enumerate(source.table["id"].to_pylist())
-        embedded = np.array(
-            [next(row for row, name in ids if name == wanted) for wanted in rows.table["id"].to_pylist()]
-        )
-    return source.take(embedded[labels >= 0])
+    """Keep the images that have a feature row with a label."""
+    return source.take(embedded_rows(source, rows)[labels >= 0])
+
+
+def embedded_rows(source: ImageSource, rows: Embeddings) -> npt.NDArray[np.int64]:
+    """Say which row of the source each feature row is of, int64 [num_rows]; both are in the same order."""
+    if len(rows) == len(source):
+        return np.arange(len(source))
+    ids = enumerate(source.table["id"].to_pylist())
+    return np.array([next(row for row, name in ids if name == wanted) for wanted in rows.table["id"].to_pylist()])
 
 
 def _labelled(rows: Embeddings, labels: npt.NDArray[np.int64], part: str) -> LabelledFeatures:

@@ -39,7 +39,7 @@ SOURCE_HELP = """\
 SOURCE is a path or URL; its kind is seen from what is there: a folder (flat, one folder per class, or train/ and
 test/ of those), a .txt or .csv list, .tar shards ({0000..0999} or *), or Parquet in the Hugging Face image layout.
 A prefix (folder:, list:, wds:, parquet:) overrides. A part of it: SOURCE#classes=a,b&limit=1000&split=test
-(also limit-per-class=N, skip-per-class=N)."""
+(also limit-per-class=N, skip-per-class=N). Of a list or table with several label columns: #label=COLUMN."""
 
 VARIABLES_HELP = "SIMCORE_<FLAG> in the environment gives any flag a default: SIMCORE_NUM_WORKERS=4."
 
@@ -469,6 +469,7 @@ class Evaluate(Command):
     examples = (
         "simcore evaluate linear --encoder runs/cars --train data/cars/train --test data/cars/test --out eval/cars",
         "simcore evaluate knn --encoder runs/x runs/cars --train data/cars --test data/cars --out eval/both",
+        "simcore evaluate knn --encoder runs/x --train data/cars --test data/cars --attributes brand type --out by",
         "simcore evaluate finetune --help",
     )
     notes = (
@@ -482,6 +483,8 @@ class Evaluate(Command):
         parser.add_argument("--train", metavar="SRC", required=True, help="labelled images (or store) to learn from")
         parser.add_argument("--test", metavar="SRC", required=True, help="labelled images (or store) to test on")
         parser.add_argument("--out", metavar="DIR", required=True, help="folder for metrics.json and the head")
+        text = "label columns of both sources: evaluate each, and their mean"
+        parser.add_argument("--attributes", metavar="NAME", nargs="+", default=[], help=text)
         _add_encoder_flags(parser, required=True, several=True)
         if asked := _named(argv, "tasks"):
             task = registry.find("tasks", asked)
@@ -494,7 +497,7 @@ class Evaluate(Command):
         """Evaluate one encoder, or each of several."""
         if len(args.encoder) == 1:
             report = self._evaluate(args, args.encoder[0], args.out)
-            return {"task": args.task, "out": args.out, **report.metrics}
+            return self._of_attributes(args, report) or {"task": args.task, "out": args.out, **report.metrics}
         from simcore.pipeline import write_comparison
 
         names = _short_names(args.encoder)
@@ -508,6 +511,18 @@ class Evaluate(Command):
             "table": table,
         }
 
+    def _of_attributes(self, args: argparse.Namespace, report: EvaluationReport) -> Result:
+        """Give a row of metrics for each attribute and for their mean; nothing where none was asked for."""
+        if not args.attributes:
+            return {}
+        from simcore.pipeline import write_comparison
+        from simcore.tasks import by_attribute
+
+        parts = by_attribute(report)
+        table = write_comparison(parts, out=args.out)
+        figures = {name: dict(part.metrics) for name, part in parts.items()}
+        return {"task": args.task, "out": args.out, "attributes": figures, "table": table}
+
     def _evaluate(self, args: argparse.Namespace, encoder: str, out: str) -> EvaluationReport:
         from simcore import pipeline
 
@@ -517,6 +532,7 @@ class Evaluate(Command):
             train=args.train,
             test=args.test,
             unlabelled=getattr(args, "unlabelled", None),
+            attributes=args.attributes,
             out=out,
             quiet=args.quiet,
             device=args.device,

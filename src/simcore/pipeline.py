@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ from simcore.cluster import connected
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageSource, open_images
 from simcore.images.opening import parse_source
+from simcore.images.selectors import Selectors
 
 if TYPE_CHECKING:
     from simcore.embedding import Encoder
@@ -165,6 +167,7 @@ def evaluate(
     train: Images | Embeddings,
     test: Images | Embeddings,
     unlabelled: Images | Selection | None = None,
+    attributes: Sequence[str] = (),
     out: StrPath | None = None,
     quiet: bool = False,
     **loader: Any,
@@ -172,8 +175,17 @@ def evaluate(
     """Evaluate an encoder with a task such as ``LinearProbe()``; ``metrics.json`` and the head go to ``out``.
 
     ``unlabelled`` are further images, or a coreset, for a task that learns from images without labels.
+    ``attributes`` are label columns of both sources: the task is run for each, the report holds all and their mean.
     """
     model = _encoder(encoder, **loader)
+    if attributes:
+        from simcore.tasks import run_attributes
+
+        if unlabelled is not None:
+            raise UsageError("attributes are evaluated without unlabelled images")
+        pairs = {name: (_labelled_by(name, train, "train"), _labelled_by(name, test, "test")) for name in attributes}
+        joint: Report = run_attributes(task, model, pairs, out=None if out is None else Path(out), quiet=quiet)
+        return joint
     report: Report = task.run(
         model,
         _labelled(train, "train"),
@@ -257,6 +269,15 @@ def _labelled(source: Images | Embeddings, split: str) -> ImageSource | Embeddin
     return _images(source, split=split)
 
 
+def _labelled_by(attribute: str, source: Images | Embeddings, split: str) -> ImageSource:
+    """Open a source with one of its columns as the label."""
+    if not isinstance(source, str | os.PathLike) or is_store(source):
+        raise UsageError("attributes are columns of a .csv list or of Parquet: give the path of one")
+    written = os.fspath(source)
+    mark = "#" if parse_source(written)[2] == Selectors() else "&"
+    return open_images(f"{written}{mark}label={quote(attribute)}", split=split)
+
+
 def _stored(path: StrPath) -> Embeddings | None:
     """Open a store or a .npy matrix, perhaps with selectors such as '#classes=a,b'; None for anything else."""
     if is_store(path):
@@ -264,8 +285,10 @@ def _stored(path: StrPath) -> Embeddings | None:
     place, mark, _ = os.fspath(path).rpartition("#")
     if not mark or not is_store(place):
         return None
-    whole = Embeddings.load(place)
-    return whole.take(parse_source(os.fspath(path))[2].rows(whole))
+    whole, selectors = Embeddings.load(place), parse_source(os.fspath(path))[2]
+    if selectors.label is not None:
+        raise UsageError(f"{place}: a store holds one label a row; choose another column when it is embedded")
+    return whole.take(selectors.rows(whole))
 
 
 def _encoder(encoder: StrPath | Checkpoint | Encoder, **loader: Any) -> Encoder:

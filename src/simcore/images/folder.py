@@ -33,10 +33,11 @@ class NoImagesError(SimcoreError):
 
 @dataclasses.dataclass(frozen=True)
 class SplitChoice:
-    """Which split is wanted, and whether the user named it: then it must exist."""
+    """Which split is wanted, and whether the user named it: then it must exist; and which column is the label."""
 
     name: str = "train"
     explicit: bool = False
+    label: str | None = None
 
 
 def split_kind(name: str) -> str | None:

@@ -58,7 +58,7 @@ def open_images(where: str | os.PathLike[str], *, split: str = "train") -> Image
     """
     written = os.fspath(where)
     kind, place, selectors = parse_source(written)
-    choice = SplitChoice(selectors.split or split, explicit=selectors.split is not None)
+    choice = SplitChoice(selectors.split or split, explicit=selectors.split is not None, label=selectors.label)
     source = dataclasses.replace(_open(kind, place, choice), name=written)
     for line in source.notes.warnings:
         warnings.warn(f"{written}: {line}", SimcoreWarning, stacklevel=2)
@@ -92,6 +92,7 @@ def _open(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
         return _open_folder(kind, place, choice)
     kind = kind or kind_of_file(place)
     if kind == "folder":
+        _refuse_label(place, choice)
         return list_entries([Entry(base_name(place))], where=place, folder=folder_of(place))
     if kind == "list":
         return open_list(place, choice)
@@ -99,7 +100,7 @@ def _open(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
         return open_coco(place)
     if kind in ("voc", "masks"):
         raise UsageError(f"{place}: is a file; {kind}: takes a folder")
-    return _open_containers(kind, place, [place])
+    return _open_containers(kind, place, [place], choice)
 
 
 def _existing(place: str) -> str:
@@ -140,22 +141,25 @@ def _open_folder(kind: str | None, place: str, choice: SplitChoice) -> ImageSour
     if kind is None:
         kind = _kind_of_folder(names)
     if kind == "folder":
+        _refuse_label(place, choice)
         return open_folder(place, choice)
     if kind is not None:
-        return _open_containers(kind, place, _of_split(files_below(place, SUFFIXES[kind]), choice, place))
+        return _open_containers(kind, place, _of_split(files_below(place, SUFFIXES[kind]), choice, place), choice)
     try:
-        return open_folder(place, choice)
+        found_images = open_folder(place, choice)
     except NoImagesError:
         for kind in ("parquet", "wds"):
             if found := files_below(place, SUFFIXES[kind]):
-                return _open_containers(kind, place, _of_split(found, choice, place))
+                return _open_containers(kind, place, _of_split(found, choice, place), choice)
         raise
+    _refuse_label(place, choice)
+    return found_images
 
 
 def _open_split_lists(place: str, lists: Sequence[str], choice: SplitChoice) -> ImageSource:
     """Open the list of the wanted split (``train.csv``); for 'all', those of all splits one after the other."""
     file_of = {name.rpartition(".")[0]: join(place, name) for name in lists}
-    whole = SplitChoice("all")
+    whole = SplitChoice("all", label=choice.label)
     first, *more = (open_list(file_of[split], whole) for split in pick_split(list(file_of), choice, place))
     return _with_mask_classes(functools.reduce(operator.add, more, first), place)
 
@@ -211,17 +215,25 @@ def _open_pattern(kind: str | None, pattern: str, choice: SplitChoice) -> ImageS
         raise UsageError(f"{pattern}: {kind}: takes one file or folder, not a pattern")
     if kind in ("folder", "list"):
         images = [file for file in files if kind_of_name(file) == "folder"]
+        _refuse_label(pattern, choice)
         return list_entries([Entry(file) for file in images], where=pattern, folder=".")
-    return _open_containers(kind, pattern, files)
+    return _open_containers(kind, pattern, files, choice)
 
 
-def _open_containers(kind: str, where: str, files: Sequence[str]) -> ImageSource:
+def _refuse_label(where: str, choice: SplitChoice) -> None:
+    if choice.label is not None:
+        raise SimcoreError(f"{where}: has no column '{choice.label}'; only a .csv list or Parquet has label columns")
+
+
+def _open_containers(kind: str, where: str, files: Sequence[str], choice: SplitChoice) -> ImageSource:
     if not files:
         raise SimcoreError(f"{where}: holds no {SUFFIXES[kind][0]} file")
     if not is_remote(files[0]):
         files = [os.path.abspath(file) for file in files]  # noqa: PTH100
-    opener = open_parquet if kind == "parquet" else open_shards
-    return opener(where, files, _short_names(files))
+    if kind == "parquet":
+        return open_parquet(where, files, _short_names(files), label=choice.label)
+    _refuse_label(where, choice)
+    return open_shards(where, files, _short_names(files))
 
 
 def _short_names(files: Sequence[str]) -> list[str]:

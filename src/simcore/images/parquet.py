@@ -50,12 +50,14 @@ class TableIndex:
     stamp: tuple[int, int]
 
 
-def open_parquet(where: str, files: Sequence[str], ids: Sequence[str]) -> ImageSource:
+def open_parquet(where: str, files: Sequence[str], ids: Sequence[str], *, label: str | None = None) -> ImageSource:
     """Make a source of the rows of ``files``; ``ids`` are what the files are called in ids.
+
+    ``label`` names the column that is the label; otherwise it is found by type and name.
 
     Files that are cut or damaged are named in the notes; ``SimcoreError`` where none gives a row.
     """
-    indices, faults = _index_all(files, ids)
+    indices, faults = _index_all(files, ids, label)
     counts = [0 if index is None else len(index.labels) for index in indices]
     if not sum(counts):
         reason = f" ({faults[0][0]}: {faults[0][1]})" if faults else ""
@@ -96,32 +98,40 @@ def _reader(files: Sequence[str], ids: Sequence[str], indices: Sequence[TableInd
     )
 
 
-def _index_all(files: Sequence[str], ids: Sequence[str]) -> tuple[list[TableIndex | None], list[tuple[str, str]]]:
+def _index_all(
+    files: Sequence[str], ids: Sequence[str], label: str | None = None
+) -> tuple[list[TableIndex | None], list[tuple[str, str]]]:
     with ThreadPoolExecutor(INDEXING_THREADS if any(map(is_remote, files)) else 1) as pool:
-        results = list(pool.map(_index_or_reason, files))
+        results = list(pool.map(lambda file: _index_or_reason(file, label), files))
     faults = [(name, result) for name, result in zip(ids, results, strict=True) if isinstance(result, str)]
     return [None if isinstance(result, str) else result for result in results], faults
 
 
-def _index_or_reason(file: str) -> TableIndex | str:
+def _index_or_reason(file: str, label: str | None) -> TableIndex | str:
     try:
-        return retried(file, lambda: _index(file))
+        return retried(file, lambda: _index(file, label))
     except Unreadable as fault:
         return fault.reason
 
 
-def _index(file: str) -> TableIndex:
+def _index(file: str, label: str | None) -> TableIndex:
     stamp = stamp_of(file)
     with opened_table(file) as table:
-        layout = find_layout(table.schema_arrow)
+        layout = find_layout(table.schema_arrow, label)
         return TableIndex(layout, groups_of(table, layout.image), _labels_of(table, layout), stamp)
 
 
-def find_layout(schema: pa.Schema) -> Layout:
-    """Find the image column and the label column, by the Hugging Face features first, then by type and name."""
+def find_layout(schema: pa.Schema, label: str | None = None) -> Layout:
+    """Find the image column and the label column, by the Hugging Face features first, then by type and name.
+
+    Raises ``Unreadable`` where there is no image column, or no ``label`` column of the name asked for.
+    """
     features = _features(schema)
     image = _image_column(schema, features)
-    label = _label_column(schema, features, image)
+    if label is None:
+        label = _label_column(schema, features, image)
+    elif schema.get_field_index(label) < 0 or not _is_label(_dense(schema.field(label).type)):
+        raise Unreadable(f"no column '{label}' with labels among {', '.join(schema.names[:20])}")
     names: tuple[str, ...] = ()
     if label is not None and isinstance(features.get(label), dict):
         names = tuple(map(str, features[label].get("names") or ()))

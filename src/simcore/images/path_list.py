@@ -56,7 +56,9 @@ def open_list(where: str, choice: SplitChoice) -> ImageSource:
         text = _decoded(read_bytes(where if is_remote(where) else escape(where)))
     except Unreadable as fault:
         raise SimcoreError(f"{where}: cannot be read ({fault.reason})") from fault
-    entries = parse_csv(text) if _is_table(where, text) else parse_lines(text)
+    if choice.label is not None and not _is_table(where, text):
+        raise SimcoreError(f"{where}: has no column '{choice.label}'; only a .csv or .tsv list has columns")
+    entries = parse_csv(text, label=choice.label, where=where) if _is_table(where, text) else parse_lines(text)
     return list_entries(_of_split(entries, choice, where), where=where, folder=folder_of(where))
 
 
@@ -122,24 +124,33 @@ def _names_image(text: str) -> bool:
     return "." in text and text.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
-def parse_csv(text: str) -> list[Entry]:
-    """Read a table: named columns where there is a header, else path, label; comma, semicolon or tab."""
+def parse_csv(text: str, *, label: str | None = None, where: str = "the table") -> list[Entry]:
+    """Read a table: named columns where there is a header, else path, label; comma, semicolon or tab.
+
+    ``label`` names the column that is the label, where it is not one of the usual names.
+    """
     first_line = text.partition("\n")[0]
     delimiter = max(",;\t", key=first_line.count)
     rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, row))]
     if not rows:
         return []
-    header = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0]]
+    header = [_column(cell) for cell in rows[0]]
+    if label is not None and _column(label) not in header:
+        raise SimcoreError(f"{where}: has no column '{label}'; it has {', '.join(rows[0])}")
     named = next((header.index(name) for name in PATH_COLUMNS if name in header), None)
     looks = [any(_names_image(row[at].strip()) for row in rows[:5] if at < len(row)) for at in range(len(header))]
     path_at = named if named is not None else looks.index(True) if True in looks else 0
     if named is None and (not looks[path_at] or _names_image(rows[0][path_at].strip())):  # no header
         return [_entry(row, path_at, 1 if path_at == 0 else 0) for row in rows]
-    more = (LABEL_COLUMNS, SPLIT_COLUMNS, BOX_COLUMNS, MASK_COLUMNS)
+    more = (LABEL_COLUMNS if label is None else (_column(label),), SPLIT_COLUMNS, BOX_COLUMNS, MASK_COLUMNS)
     places = [next((header.index(name) for name in names if name in header), None) for names in more]
     boxes_at, entries = places[2], [_entry(row, path_at, *places) for row in rows[1:]]
     # Of a table with boxes, an empty cell says that there is no object.
     return entries if boxes_at is None else [entry._replace(boxes=entry.boxes or "") for entry in entries]
+
+
+def _column(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _entry(

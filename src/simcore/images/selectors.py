@@ -36,13 +36,14 @@ class Listed(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selectors:
-    """``#classes=a,b&limit=N&limit-per-class=N&skip-per-class=N&split=NAME``.
+    """``#classes=a,b&limit=N&limit-per-class=N&skip-per-class=N&split=NAME&label=COLUMN``.
 
-    Applied in the order: split, classes, skip and limit per class, limit. Label numbers and class names stay
+    Applied in the order: split, label, classes, skip and limit per class, limit. Label numbers and class names stay
     those of the whole source. Rows without a label belong to no class, so what asks for classes leaves them out.
     """
 
     split: str | None = None
+    label: str | None = None
     classes: tuple[str, ...] = ()
     skip_per_class: int = 0
     limit_per_class: int | None = None
@@ -136,6 +137,7 @@ def _names(name: str, value: str, where: str) -> tuple[str, ...]:
 
 _READERS: dict[str, Callable[[str, str, str], Any]] = {
     "classes": _names,
+    "label": _text,
     "limit": _count,
     "limit_per_class": _count,
     "skip_per_class": _count,

@@ -14,6 +14,7 @@ _HOMES = {
     "Head": "_head",
     "Task": "_task",
     "accuracies": "_metrics",
+    "by_attribute": "_attributes",
     "compare": "_compare",
     "held_out_split": "_labels",
     "label_budget": "_labels",

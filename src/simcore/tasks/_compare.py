@@ -135,7 +135,7 @@ def compare(reports: Iterable[tuple[str, Report]], *, metrics: Sequence[str] | N
     found: dict[tuple[str, tuple[str, str]], list[tuple[float, Report]]] = {}
     for run, report in reports:
         for name, value in report.metrics.items():
-            if (name in metrics) if metrics is not None else not name.startswith(ASIDE):
+            if (name in metrics) if metrics is not None else not name.rpartition("/")[2].startswith(ASIDE):
                 found.setdefault((run, (report.task, name)), []).append((value, report))
     if not found:
         raise SimcoreError("no figure to compare")

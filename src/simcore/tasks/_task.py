@@ -32,6 +32,11 @@ class Task(ABC):
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     num_workers: int | None = setting(None, "processes that decode images (default: one a core, up to 8)")
 
+    @property
+    def on_features(self) -> bool:
+        """Whether it works on frozen features alone, so that what has been embedded serves several attributes."""
+        return False
+
     def __post_init__(self) -> None:
         for field in fields_of(type(self)):
             value = getattr(self, field.name)

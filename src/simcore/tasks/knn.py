@@ -47,6 +47,11 @@ class KNN(Task):
         if not self.temperature > 0:
             raise UsageError(f"--temperature is {self.temperature:g}, but must be above 0")
 
+    @property
+    def on_features(self) -> bool:
+        """It works on frozen features alone."""
+        return True
+
     def evaluate(
         self,
         encoder: Encoder | None,

@@ -91,6 +91,11 @@ class LinearProbe(Task):
             seed=self.seed,
         )
 
+    @property
+    def on_features(self) -> bool:
+        """It works on frozen features alone, unless it augments."""
+        return not self.augment
+
     def evaluate(
         self,
         encoder: Encoder | None,

@@ -43,6 +43,8 @@ def run_attributes(
     """
     if not attributes:
         raise UsageError("no attribute to evaluate")
+    if MEAN in attributes:
+        raise UsageError(f"an attribute called '{MEAN}' cannot be told from the mean over the attributes; rename it")
     sets = _embedded(task, encoder, attributes, out, quiet) if task.on_features and encoder is not None else attributes
     reports = {
         name: task.run(encoder, train, test, out=None if out is None else out / name, quiet=quiet)

@@ -44,13 +44,20 @@ def test_step_decays_after_the_named_epochs() -> None:
     assert rates == pytest.approx([1.0] * 3 + [0.1] * 3 + [0.01] * 4)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_poly_falls_to_nothing_at_the_last_step() -> None:
+    rates = [learning_rate(FitSettings(schedule="poly", lr=2.0), at(step)) for step in range(40)]
+    assert rates == pytest.approx([2.0 * (1 - step / 40) ** 0.9 for step in range(40)])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "poly", "constant"])
 def test_warm_up_is_linear_and_meets_the_schedule(schedule: str) -> None:
     settings = FitSettings(schedule=schedule, warmup_epochs=2, lr=1.0)
     rates = [learning_rate(settings, at(step)) for step in range(8)]
     end = 1.0
     if schedule == "cosine":
         end = 1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * 2 / 10)) / 2
+    if schedule == "poly":
+        end = 0.8**0.9
     assert rates == pytest.approx([0.1 + (end - 0.1) * step / 8 for step in range(8)])
 
 

@@ -10,6 +10,8 @@ import math
 from simcore.training.settings import FitSettings
 from simcore.training.trainable import Moment
 
+POLY_POWER = 0.9  # of the "poly" schedule, as in Chen et al. 2018 (DeepLab)
+
 
 def cosine_between(start: float, end: float, fraction: float) -> float:
     """Go from ``start`` (fraction 0) to ``end`` (fraction 1) along half a cosine."""
@@ -30,6 +32,8 @@ def learning_rate(settings: FitSettings, moment: Moment) -> float:
 
 
 def _warm_target(settings: FitSettings, moment: Moment, warmup_steps: int) -> float:
+    if settings.schedule == "poly":
+        return _poly(settings, warmup_steps / moment.num_steps)
     if not settings.schedule.startswith("cosine"):
         return settings.lr
     return _cosine(settings, warmup_steps / moment.num_steps)
@@ -42,6 +46,8 @@ def _scheduled(settings: FitSettings, moment: Moment) -> float:
         case "step":
             num_decays = sum(moment.epoch >= epoch for epoch in settings.lr_decay_epochs)
             return settings.lr * settings.lr_decay_rate**num_decays
+        case "poly":
+            return _poly(settings, moment.fraction)
         case "cosine" if settings.max_steps is None:
             return _cosine(settings, (moment.epoch + 1) / moment.num_epochs)
         case _:  # Per step: also where --max-steps cuts the last epoch short or spans less than one.
@@ -50,6 +56,10 @@ def _scheduled(settings: FitSettings, moment: Moment) -> float:
 
 def _cosine(settings: FitSettings, fraction: float) -> float:
     return cosine_between(settings.lr, settings.lr * settings.lr_decay_rate**3, fraction)
+
+
+def _poly(settings: FitSettings, fraction: float) -> float:
+    return float(settings.lr * (1.0 - fraction) ** POLY_POWER)
 
 
 def weight_decay(settings: FitSettings, moment: Moment, start: float) -> float:

@@ -13,7 +13,7 @@ _OF_THE_RECORD = {"save_every", "save_minutes", "log_every", "probe_every", "ten
 FREE_SETTINGS = frozenset(_OF_THE_MACHINE | _OF_THE_RECORD)
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
-SCHEDULES = ("cosine", "cosine-per-step", "step", "constant")
+SCHEDULES = ("cosine", "cosine-per-step", "step", "poly", "constant")
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 
 

@@ -44,7 +44,9 @@ def open_uris(given: Selection | Embeddings) -> ImageSource:
 def _columns(given: Selection | Embeddings) -> tuple[str, pa.Array, list[str], pa.Array, tuple[str, ...]]:
     table = given.table if hasattr(given, "table") else given.to_arrow()
     uris = table["uri"].to_pylist()
-    if not uris or (uris == table["id"].to_pylist() and not any("/" in uri for uri in uris[:1])):
+    if not uris:
+        raise SimcoreError("there are no images to read: nothing was chosen, or the store is empty")
+    if uris == table["id"].to_pylist() and "/" not in uris[0]:
         raise SimcoreError("these features came from a plain array, which says nothing about where the images are")
     labels = table["label"] if "label" in table.column_names else pa.nulls(len(uris), pa.int64())
     place = getattr(given, "path", None)

@@ -6,8 +6,9 @@ all of Tiny-ImageNet's train images by one encoder, as `simcore embed` leaves it
 
     python benchmarks/selection/study.py --data DIR --stores NAME=STORE [NAME=STORE ...] [--cifar NAME=STORE ...]
 
-DIR holds targets.json. NAME is an encoder's; several stores also make an ensemble. Each pick order is cut at
-all budgets, since a smaller budget is a prefix.
+DIR holds targets.json. NAME is an encoder's; several stores also make an ensemble; `{target}` in STORE stands for the
+target's name. `encoders.py` makes such stores. Each pick order is cut at all budgets, since a smaller budget is a
+prefix. What the result file holds already is kept; remove the file to measure anew.
 """
 
 from __future__ import annotations
@@ -161,9 +162,9 @@ def study_ensemble(tasks: list[Task]) -> Iterator[dict[str, Any]]:
         yield from measure(tasks[0], f"{name}, ensemble", choose)
 
 
-def named(values: list[str]) -> dict[str, Embeddings]:
+def named(values: list[str], target: str) -> dict[str, Embeddings]:
     pairs = (value.partition("=")[::2] for value in values)
-    return {name: Embeddings.load(place) for name, place in pairs}
+    return {name: Embeddings.load(place.replace("{target}", target)) for name, place in pairs}
 
 
 def main() -> None:
@@ -176,9 +177,10 @@ def main() -> None:
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     wanted = {name: target["labels"] for name, target in json.loads((args.data / "targets.json").read_text()).items()}
-    stores, cifar = named(args.stores), named(args.cifar)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(args.out.read_text())["rows"] if args.out.is_file() else []
+    known = {(row["target"], row["pool"], row["encoder"]) for row in rows}
     for target in args.targets or wanted:
+        stores, cifar = named(args.stores, target), named(args.cifar, target)
         for second in (False, True) if cifar else (False,):
             seen = {
                 n: Task(s, cifar.get(n) if second else None, wanted[target])
@@ -187,10 +189,12 @@ def main() -> None:
             }
             shared = {"target": target, "pool": "tiny+cifar10" if second else "tiny"}
             for name, task in seen.items():
+                if (*shared.values(), name) in known:
+                    continue
                 about = shared | {"encoder": name, "base_rate": task.base_rate()}
                 rows += (show(about | row) for row in study(task))
                 write(args, rows)
-            if len(seen) > 1:
+            if len(seen) > 1 and (*shared.values(), "+".join(seen)) not in known:
                 rows += (
                     show(shared | {"encoder": "+".join(seen)} | row) for row in study_ensemble(list(seen.values()))
                 )

@@ -31,6 +31,7 @@ _TORCH_THREADS_FROM = 32_000  # numbers that torch copies without starting threa
 _NUMBERS_AT_ONCE = 1 << 19
 _NOT_IN_FP32 = np.float32(1e-20)  # noted for the norm of a valid row whose squares leave fp32's range
 _RESIDENT_BYTES = 1 << 31  # of a memory map; the pages of a larger one are let go once they have been read
+_MAPPED_AROUND = 1 << 19  # bytes that the system may map along with a row read from anywhere (0.2 MB were seen)
 _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic neither overflows nor underflows
 
 
@@ -61,6 +62,7 @@ class Features:
         self._lets_go = self.num_rows * self.dim * self._stored.dtype.itemsize > _RESIDENT_BYTES
         if self._fast_half:
             _let_torch_read_maps()
+        self._scattered = 0  # rows read from anywhere since pages were let go
         self._norms: Float32 = np.full(self.num_rows, -1.0, np.float32)  # -1: not looked at; 0: invalid
 
     def over_shards(self, work: Callable[..., Answer], *args: Any) -> list[Answer]:
@@ -135,9 +137,19 @@ class Features:
 
     def _take(self, indices: Rows) -> npt.NDArray[Any]:
         stored = self._stored.take(indices)
+        if self._lets_go:
+            self._let_scattered_go(len(indices))
         if self._barred is not None:
             stored[self._barred[indices]] = 0.0
         return stored
+
+    def _let_scattered_go(self, num_rows: int) -> None:
+        """Let all pages go before those mapped by reads of single rows add up."""
+        self._scattered += num_rows
+        if self._scattered * _MAPPED_AROUND > _RESIDENT_BYTES:
+            self._scattered = 0
+            for _, part in self._stored.blocks(self.num_rows):
+                let_go(part)
 
     def _to_float32(self, block: npt.NDArray[Any], out: Float32) -> None:
         """Convert exactly; torch does fp16 ten times faster than numpy, in pieces too small for threads of its own."""

@@ -119,7 +119,7 @@ def test_flags_in_prose_exist():
     for page in PAGES:
         if page.name == "flags.md":
             continue
-        used = {flag for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text())}
+        used = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text()))
         lost = used - known - foreign
         assert not lost, f"{page.name}: {lost}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from simcore.artifacts._html import card
 from simcore.artifacts.files import written_aside
 from simcore.errors import SimcoreError
 
@@ -23,6 +24,14 @@ class Checkpoint:
 
     path: Path
     config: Mapping[str, Any]
+
+    def _repr_html_(self) -> str:
+        facts = {name: self.config.get(name) for name in ("method", "backbone", "image_size")}
+        return card(f"RUN {self.path}", {**facts, "finished": self.finished}, list(self._data()), ("data", "images"))
+
+    def _data(self) -> Iterator[tuple[str, Any]]:
+        for side, part in (self.config.get("data") or {}).items():
+            yield f"{side}: {part.get('name')}", part.get("num_images")
 
     @property
     def weights(self) -> Path:

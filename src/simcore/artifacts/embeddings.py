@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simcore.artifacts._html import MAX_ROWS, card
 from simcore.artifacts.files import fingerprint, read_json
 from simcore.artifacts.parts import PartedArray
 from simcore.errors import SimcoreError
@@ -50,6 +51,14 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def _repr_html_(self) -> str:
+        facts = {"rows": len(self), "dim": self.dim, "skipped": self.num_skipped, "encoder": self.info.get("encoder")}
+        names = ("row", "id", "label")
+        rows = self.table.select(names).slice(0, MAX_ROWS).to_pylist()
+        return card(
+            f"Embeddings of {self.info.get('source', self.name)}", facts, [list(r.values()) for r in rows], names
+        )
 
     @property
     def dim(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simcore.artifacts._html import card
 from simcore.artifacts.files import read_json, write_json
 from simcore.errors import SimcoreError
 
@@ -27,6 +28,9 @@ class Report:
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        return card(f"Evaluation: {self.task}", {}, list(self.metrics.items()), ("metric", "value"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``metrics.json``, whole or not at all."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simcore.artifacts._html import MAX_ROWS, card
 from simcore.artifacts.files import fingerprint, written_aside
 from simcore.errors import SimcoreError
 
@@ -56,6 +57,12 @@ class Selection:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def _repr_html_(self) -> str:
+        facts = {"selector": self.settings.get("selector"), "stopped by": self.stop_reason, "invalid": self.num_invalid}
+        names = ("rank", "id", "round", "cluster", "similarity")
+        rows = self.prefix(MAX_ROWS).to_arrow().select(names).to_pylist()
+        return card(f"Coreset of {len(self):,}", facts, [list(row.values()) for row in rows], names)
+
     @property
     def fingerprint(self) -> str:
         """Equal for equal picks in equal order from equal parents."""
@@ -93,8 +100,11 @@ class Selection:
         return pa.table(columns)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give the picks as a pandas frame (pandas must be installed)."""
-        return self.to_arrow().to_pandas()
+        """Give the picks as a pandas frame; ``SimcoreError`` where pandas is not installed."""
+        try:
+            return self.to_arrow().to_pandas()
+        except ImportError as error:
+            raise SimcoreError("to_pandas needs an extra: pip install 'simcore[pandas]'") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the Parquet file of the contract, whole or not at all."""

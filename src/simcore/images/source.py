@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simcore.artifacts._html import card
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
 from simcore.images.annotations import digestible, relabelled
@@ -36,6 +37,9 @@ LISTING_SCHEMA = pa.schema(
         ("second", pa.int64()),  # size in the container, or modification stamp of the file
     ]
 )
+
+
+_HEAD = ("class", "images")
 
 
 class Place(NamedTuple):
@@ -137,6 +141,12 @@ class ImageSource:
 
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r}, {len(self):,} images, {len(self.classes)} classes)"
+
+    def _repr_html_(self) -> str:
+        labels = self.labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.classes))
+        facts = {"images": len(self), "classes": len(self.classes), "unlabeled": int((labels < 0).sum())}
+        return card(f"Images of {self.name}", facts, list(zip(self.classes, counts.tolist(), strict=False)), _HEAD)
 
     @property
     def table(self) -> pa.Table:

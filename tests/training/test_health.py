@@ -35,5 +35,15 @@ def test_collapse_is_said_once_until_it_is_over() -> None:
         warnings.simplefilter("error")
         watch.look({"feature_std": 0.0}, 4)
         watch.look({"feature_std": 0.9}, 5)
+        watch.look({}, 5)
     with pytest.warns(SimcoreWarning, match="epoch 6"):
         watch.look({"feature_std": 0.0}, 6)
+
+
+def test_a_dead_projector_is_told_apart_from_collapsed_features() -> None:
+    watch = CollapseWatch()
+    with pytest.warns(SimcoreWarning, match="epoch 1: the projections have collapsed"):
+        watch.look({"feature_std": 0.9, "projection_std": 0.0}, 1)
+    with pytest.warns(SimcoreWarning, match="epoch 2: the features have collapsed") as told:
+        watch.look({"feature_std": 0.0, "projection_std": 0.0}, 2)
+    assert len(told) == 1

@@ -222,6 +222,29 @@ def test_collapsed_features_are_said_in_plain_words() -> None:
         fit(Collapsed(), ToyBatches(), settings(epochs=1), quiet=True)
 
 
+def test_a_projector_of_dead_units_is_said_though_the_features_are_sound() -> None:
+    class Dead(Toy):
+        def training_step(self, batch: Tensor, moment: Moment) -> StepOutput:
+            output = super().training_step(batch, moment)
+            return StepOutput(loss=output.loss, features=torch.eye(6), projections=torch.ones(6, 4))
+
+    with pytest.warns(SimcoreWarning, match="the projections have collapsed"):
+        fit(Dead(), ToyBatches(), settings(epochs=1), quiet=True)
+
+
+def test_a_stop_asked_for_in_the_last_step_is_obeyed(tmp_path: Path) -> None:
+    class Killed(Toy):
+        def training_step(self, batch: Tensor, moment: Moment) -> StepOutput:
+            if moment.step + 1 == moment.num_steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().training_step(batch, moment)
+
+    with pytest.raises(Stopped, match="stopped after step 5 of 5"):
+        fit(Killed(), ToyBatches(), settings(epochs=1), out=tmp_path, quiet=True)
+    # What was asked for is there: going on trains nothing more.
+    assert fit(Toy(), ToyBatches(), settings(epochs=1), out=tmp_path, resume=True, quiet=True).steps == 5
+
+
 def test_log_lines_are_plain_json(tmp_path: Path) -> None:
     fit(Toy(), ToyBatches(), settings(log_every=1), out=tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -13,7 +13,7 @@ from simcore.embedding._pieces import Piece
 from simcore.errors import SimcoreError
 
 
-class NothingEmbedded(SimcoreError):
+class NoFeatureError(SimcoreError):
     """No image at all gave a feature."""
 
 
@@ -38,7 +38,7 @@ def skipped_table(piece: Piece, listing: pa.Table, first_row: int = 0) -> pa.Tab
 
 
 def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any]:
-    """Count rows for ``store.json``; ``NothingEmbedded`` where no image at all gave a feature."""
+    """Count rows for ``store.json``; ``NoFeatureError`` where no image at all gave a feature."""
     num_rows = num_skipped = num_rescaled = 0
     first = ""
     for piece in pieces:
@@ -47,7 +47,7 @@ def describe_counts(pieces: Iterable[Piece], listing: pa.Table) -> dict[str, Any
         num_rescaled += piece.num_rescaled
         first = first or first_skipped(piece, listing)
     if not num_rows:
-        raise NothingEmbedded(f"none of the {num_skipped} images gave a feature; the first: {first}")
+        raise NoFeatureError(f"none of the {num_skipped} images gave a feature; the first: {first}")
     return {"num_rows": num_rows, "num_skipped": num_skipped, "num_rescaled": num_rescaled}
 
 

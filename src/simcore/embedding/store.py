@@ -21,7 +21,7 @@ from simcore.artifacts.embeddings import ROWS_SCHEMA, SKIPPED_SCHEMA
 from simcore.artifacts.files import read_json, write_json, written_aside
 from simcore.embedding._formats import FORMATS
 from simcore.embedding._pieces import Piece, join_pieces, read_piece, split_rows, write_piece
-from simcore.embedding._tables import NothingEmbedded, describe_counts, rows_table, skipped_table
+from simcore.embedding._tables import NoFeatureError, describe_counts, rows_table, skipped_table
 from simcore.errors import SimcoreError
 
 WORKING = ".working"
@@ -117,7 +117,7 @@ class Store:
     def finish(self) -> list[int]:
         """Merge the pieces and complete the store; where some are damaged, remove those and give their numbers.
 
-        A store without a single row is removed, and ``NothingEmbedded`` raised.
+        A store without a single row is removed, and ``NoFeatureError`` raised.
         """
         damaged = [number for part in range(len(self.parts)) for number in self._merge(part)]
         if not damaged:
@@ -195,7 +195,7 @@ class Store:
         """Write the tables, then store.json."""
         try:
             totals = describe_counts(self._records(), self.listing)
-        except NothingEmbedded:
+        except NoFeatureError:
             self._discard()
             raise
         self._write_table("rows.parquet", ROWS_SCHEMA, rows_table)

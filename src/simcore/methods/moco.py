@@ -80,7 +80,7 @@ class MoCoModel(Pretrainable):
             keys = normalize(self.key_network(key_view).float())
         loss = info_nce(queries, keys, self.queue, self.method.temperature)
         self._new_keys = gather_detached(keys)  # they join the queue once the backward pass has read it
-        return StepOutput(loss=loss, features=features)
+        return StepOutput(loss=loss, features=features, projections=queries)
 
     def after_step(self, moment: Moment) -> None:
         """Let the key network follow, and queue the keys."""

@@ -57,7 +57,8 @@ class SimCLRModel(Pretrainable):
     def training_step(self, batch: ViewBatch, moment: Moment) -> StepOutput:
         """Take two views; both go through the network at once and share batch statistics."""
         features = self.backbone(torch.cat(list(batch.views)))
-        return StepOutput(loss=self.loss(self.projector(features)), features=features)
+        projections = self.projector(features)
+        return StepOutput(loss=self.loss(projections), features=features, projections=projections)
 
     def loss(self, projections: Tensor) -> Tensor:
         """Give the loss of projections [2n, dim], first views then second views."""

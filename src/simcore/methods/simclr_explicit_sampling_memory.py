@@ -51,7 +51,7 @@ class _Model(SimCLRModel):
         projections = self.projector(features)
         added = gather_detached((~batch.is_target).repeat(2).to(projections.device, torch.uint8))
         self._to_remember = gather_detached(normalize(projections.float()))[added.bool()]
-        return StepOutput(loss=self.loss(projections), features=features)
+        return StepOutput(loss=self.loss(projections), features=features, projections=projections)
 
     def loss(self, projections: Tensor) -> Tensor:
         filled = self.memory[: int(self.num_written.clamp(max=len(self.memory)))]

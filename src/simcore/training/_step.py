@@ -29,7 +29,7 @@ class Stepper:
         settings, precision = self.settings, self.fabric.strategy.precision
         self.lr = set_schedule(self.optimizer, settings, moment)
         seed_step(settings.seed, moment.step, self.fabric.global_rank)
-        loss, logs, features = self._wrapped(_Sealed(self.fabric.to_device(batch), moment))
+        loss, logs, seen = self._wrapped(_Sealed(self.fabric.to_device(batch), moment))
         self.fabric.backward(loss)
         self.model.before_update(moment)
         if settings.clip_grad > 0:
@@ -38,7 +38,7 @@ class Stepper:
         self._wrapped_optimizer.step()
         self._wrapped_optimizer.zero_grad()
         self.model.after_step(moment)
-        return StepOutput(loss=loss.detach(), logs=logs, features=features)
+        return StepOutput(loss=loss.detach(), logs=logs, **seen)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -72,11 +72,13 @@ class _Forward(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, sealed: _Sealed) -> tuple[Tensor, dict[str, Any], Tensor | None]:
+    def forward(self, sealed: _Sealed) -> tuple[Tensor, dict[str, Any], dict[str, Tensor]]:
         output = self.model.training_step(sealed.batch, sealed.moment)
         if not isinstance(output, StepOutput):
-            return output, {}, None
-        return output.loss, dict(output.logs), None if output.features is None else output.features.detach()
+            return output, {}, {}
+        seen = {"features": output.features, "projections": output.projections}
+        watched = {name: rows.detach() for name, rows in seen.items() if rows is not None}
+        return output.loss, dict(output.logs), watched
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

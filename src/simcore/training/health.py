@@ -1,4 +1,4 @@
-"""Signs of a run going wrong: losses that are no numbers, and features that have collapsed."""
+"""Signs of a run going wrong: features that have collapsed, and a projector that has died under sound features."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from simcore.errors import SimcoreWarning
 
 MAX_ROWS = 256
 COLLAPSED_SPREAD = 0.01  # a fresh ViT's CLS tokens have about 0.03
+WATCHED = {"feature_std": "features", "projection_std": "projections"}
 
 
 @torch.no_grad()
@@ -24,9 +25,14 @@ def feature_health(features: Tensor) -> dict[str, float]:
     of the singular values (RankMe, Garrido et al. 2023, eq. 1): between 1 and min(n, dim).
     """
     rows = features.detach()[:MAX_ROWS].float()
-    unit = torch.nn.functional.normalize(rows)
-    spread = float(unit.std(dim=0, unbiased=False).mean()) * math.sqrt(rows.shape[1])
-    return {"feature_std": spread, "rankme": effective_rank(rows)}
+    return {"feature_std": spread(rows), "rankme": effective_rank(rows)}
+
+
+@torch.no_grad()
+def spread(rows: Tensor) -> float:
+    """Mean deviation of the directions of at most 256 rows [n, dim], times sqrt(dim)."""
+    unit = torch.nn.functional.normalize(rows.detach()[:MAX_ROWS].float())
+    return float(unit.std(dim=0, unbiased=False).mean()) * math.sqrt(rows.shape[1])
 
 
 def effective_rank(features: Tensor) -> float:
@@ -39,18 +45,22 @@ def effective_rank(features: Tensor) -> float:
 
 
 class CollapseWatch:
-    """Say it in plain words when all images come to have nearly the same feature; once, until it is over."""
+    """Say it in plain words when all images come to have nearly the same feature; once, until it is over.
+
+    Projections are watched too: a projector of dead ReLUs gives one projection to all images, and then nothing is
+    learnt, while the features of its fresh backbone look sound.
+    """
 
     def __init__(self) -> None:
-        self.collapsed = False
+        self.collapsed: set[str] = set()
 
     def look(self, health: Mapping[str, float], epoch: int) -> None:
-        """Look at the figures of :func:`feature_health` after an epoch (counted from 1)."""
-        before, self.collapsed = self.collapsed, health["feature_std"] < COLLAPSED_SPREAD
-        if self.collapsed and not before:
+        """Look at ``feature_std`` and ``projection_std``, where given, after an epoch (counted from 1)."""
+        before, self.collapsed = self.collapsed, {n for n in WATCHED if health.get(n, 1.0) < COLLAPSED_SPREAD}
+        for name in sorted(self.collapsed - before):
             warnings.warn(
-                f"epoch {epoch}: the features have collapsed (all images get nearly the same one; spread "
-                f"{health['feature_std']:.3f} of 1); try a lower learning rate, a longer warm-up or a larger batch",
+                f"epoch {epoch}: the {WATCHED[name]} have collapsed (all images get nearly the same one; spread "
+                f"{health[name]:.3f} of 1); try a lower learning rate, a longer warm-up or a larger batch",
                 SimcoreWarning,
                 stacklevel=2,
             )

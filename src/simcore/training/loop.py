@@ -20,7 +20,7 @@ from simcore.training._losses import LossMeter, NotANumber, SettledStep
 from simcore.training._step import Stepper
 from simcore.training.checkpoint import has_state, load_state, save_state
 from simcore.training.devices import make_fabric
-from simcore.training.health import CollapseWatch, feature_health
+from simcore.training.health import CollapseWatch, feature_health, spread
 from simcore.training.interrupts import StopRequest, raise_stopped, stop_requests
 from simcore.training.log import RunLog
 from simcore.training.settings import FREE_SETTINGS, FitSettings
@@ -208,18 +208,24 @@ class _Run:
         self.log.write("epoch", moment.epoch + 1, self.step, values)
         if self.step == self.num_steps or (moment.epoch + 1) % self.settings.save_every == 0:
             self.save()
-        if self.step < self.num_steps:
-            self._between_steps()
+        self._between_steps()  # also after the last step: what follows the run must not begin
 
     def _epoch_values(self, moment: Moment) -> dict[str, Any]:
         counts = getattr(self.batches, "counts", None)
         values: dict[str, Any] = dict(counts(moment.epoch)) if counts else {}
-        features = self.last_output.features if self.last_output is not None else None
-        if features is not None and len(features) > 1:
-            health = feature_health(features)
-            self.collapse.look(health, moment.epoch + 1)
-            values |= health
-        return values
+        health = self._health()
+        self.collapse.look(health, moment.epoch + 1)
+        return values | health
+
+    def _health(self) -> dict[str, float]:
+        """Look at what the last step found; a single row tells nothing."""
+        output = self.last_output
+        health: dict[str, float] = {}
+        if output is not None and output.features is not None and len(output.features) > 1:
+            health |= feature_health(output.features)
+        if output is not None and output.projections is not None and len(output.projections) > 1:
+            health["projection_std"] = spread(output.projections)
+        return health
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -40,13 +40,14 @@ class Moment(NamedTuple):
 class StepOutput:
     """What one training step found.
 
-    ``loss`` is the scalar to minimise. ``logs`` are further scalars for the log. ``features`` [n, dim], where
-    given, are watched for collapse.
+    ``loss`` is the scalar to minimise. ``logs`` are further scalars for the log. ``features`` [n, dim] and
+    ``projections`` [n, projection_dim], where given, are watched for collapse.
     """
 
     loss: Tensor
     logs: Mapping[str, Tensor | float] = dataclasses.field(default_factory=dict)
     features: Tensor | None = None
+    projections: Tensor | None = None
 
 
 class Trainable(nn.Module, ABC):

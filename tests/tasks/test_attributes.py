@@ -34,6 +34,12 @@ def test_no_attribute_is_no_evaluation():
         run_attributes(KNN(), None, {})
 
 
+def test_an_attribute_cannot_be_called_as_the_mean_is(store):
+    rows = store([[1.0, 0.0], [0.0, 1.0]], ["a", "b"])
+    with pytest.raises(UsageError, match="called 'mean'"):
+        run_attributes(KNN(k=(1,)), None, {"mean": (rows, rows)})
+
+
 COLOURS = {"red": (220, 30, 40), "rose": (240, 150, 160), "blue": (20, 40, 220), "sky": (140, 170, 250)}
 HUES = {"red": "warm", "rose": "warm", "blue": "cold", "sky": "cold"}
 

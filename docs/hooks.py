@@ -38,7 +38,7 @@ def commands_page() -> str:
         "`NO_COLOR` is set. `SIMCORE_CACHE` names the folder of listings that are kept (default: `~/.cache/simcore`).\n"
         "\nTab completion:\n\n<!-- not run: changes the shell -->\n```bash\n"
         "simcore --completion bash > ~/.local/share/bash-completion/completions/simcore\n"
-        "simcore --completion zsh > ~/.zfunc/_simcore   # with ~/.zfunc in fpath\n```\n"
+        "simcore --completion zsh > ~/.simcore.zsh   # and in .zshrc: source ~/.simcore.zsh\n```\n"
     )
     return head + "".join(_command(command) for command in COMMANDS)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from simcore import registry
 from simcore._version import __version__
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES
+from simcore.completion import SHELLS, CommandWords, script
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.progress import styled
 from simcore.settings import Field, build, fields_of, suggest
@@ -45,9 +46,8 @@ VARIABLES_HELP = "SIMCORE_<FLAG> in the environment gives any flag a default: SI
 
 SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
-# For completion: the flag or word that names a strategy, and the words that stand for a path.
-NAMED_BY = {"--selector": "selection", "--method": "methods", "task": "tasks", "name": "datasets"}
-PATHS = ("SOURCE", "DIR", "FILE", "STORE", "RUN", "RECIPE", "PATH", "SRC", "ENC", "T", "P", "S", "A", "O")
+# The flag that names a strategy; where there is none, it is the first word.
+NAMED_BY = {"selection": "--selector", "methods": "--method", "tasks": "", "datasets": ""}
 
 ENCODER_HELP = """\
 ENC is a RUN folder or a weights file (PATH@BACKBONE where the file does not say which), timm:NAME[@random],
@@ -870,52 +870,41 @@ def _parser_for(command: Command, argv: Sequence[str]) -> Parser:
         epilog=f"{command.notes}\n\nexamples:\n{examples}\n\n{VARIABLES_HELP}".strip(),
     )
     command.add(parser, argv)
-    _add_talk_flags(parser)
-    return parser
-
-
-def _add_talk_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else there")
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress on stderr")
     parser.add_argument(
         "--verbose", "-v", action="store_true", help="tell variables used, time taken, every warning and tracebacks"
     )
+    return parser
 
 
 def completion(shell: str) -> str:
-    """Give the script that completes commands, flags and names of strategies in ``shell``."""
-    import shtab
-
-    whole = argparse.ArgumentParser(prog="simcore")
-    # A script cannot look ahead at --selector and its like, so it offers the settings of every strategy.
-    commands = whole.add_subparsers(parser_class=Parser, metavar="COMMAND")
-    for command in COMMANDS:
-        parser = commands.add_parser(command.name, help=command.summary, conflict_handler="resolve", allow_abbrev=False)
-        command.add(parser, [])
-        for package in command.strategies:
-            for name in registry.names(package):
-                add_settings(parser, registry.find(package, name))
-        _add_talk_flags(parser)
-        for action in parser._actions:
-            _say_what_completes(action, command)
-    return str(shtab.complete(whole, shell))
+    """Give the script that completes commands, flags, their values and names of strategies in ``shell``."""
+    return script(shell, [_words_of(command) for command in COMMANDS], ("--help", "--version", "--completion"))
 
 
-def _say_what_completes(action: argparse.Action, command: Command) -> None:
-    import shtab
-
-    flag = action.option_strings[-1] if action.option_strings else action.dest
-    if flag in NAMED_BY and NAMED_BY[flag] in command.strategies:
-        action.choices = registry.names(NAMED_BY[flag])
-    elif str(action.metavar).partition(".")[0] in PATHS:
-        action.complete = shtab.FILE  # type: ignore[attr-defined]
+def _words_of(command: Command) -> CommandWords:
+    lines: dict[str, list[str]] = {"": []}
+    for package in command.strategies:
+        for name in registry.names(package):
+            lines[name] = [NAMED_BY[package], name] if NAMED_BY[package] else [name]
+    flags: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
+    for named, words in lines.items():
+        actions = _parser_for(command, words)._actions
+        flags[named] = [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
+        values |= {flag: list(map(str, a.choices)) for a in actions if a.choices for flag in a.option_strings}
+    names = [name for name in lines if name]
+    flag = next((NAMED_BY[package] for package in command.strategies), "")
+    values |= {flag: names} if flag else {}
+    return CommandWords(name=command.name, flags=flags, values=values, first=() if flag else names)
 
 
 def _chosen(argv: Sequence[str]) -> Command | None:
     """Find the command named first, or print help or version; None when all is said."""
     overview = _overview()
     overview.add_argument("--version", action="version", version=f"simcore {__version__}")
-    overview.add_argument("--completion", choices=("bash", "zsh"), help="print the script of tab completion")
+    overview.add_argument("--completion", choices=SHELLS, help="print the script of tab completion")
     if not argv or argv[0].startswith("-"):
         if shell := overview.parse_all(argv).completion:
             print(completion(shell))

@@ -26,6 +26,8 @@ QUICK = {
     "teacher_epochs": 1,
     "batch_size": 8,
     "k": (1,),
+    "min_size": 32,
+    "max_size": 32,
     "num_workers": 0,
     "device": "cpu",
 }
@@ -48,15 +50,22 @@ def encoder():
 
 
 def write(folder, per_class=4, seed=0):
-    """One folder a class, of images in shades of its colour."""
+    """One folder a class, of images in shades of its colour, and a list of them with a box and a mask each."""
     generator = np.random.default_rng(seed)
+    lines = ["path,label,boxes,mask"]
+    middle = np.zeros((40, 40), np.uint8)
+    middle[8:32, 4:30] = 1
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(middle).save(folder / "mask.png")
     for label, colour in COLOURS.items():
         for number in range(per_class):
             shade = np.clip(np.array(colour) + generator.integers(-15, 16, (40, 40, 3)), 0, 255)
             path = folder / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(shade.astype(np.uint8)).save(path)
-    return folder
+            lines.append(f"{label}/{number}.png,{label},4 8 30 32,mask.png")
+    (folder / "all.csv").write_text("\n".join(lines) + "\n")
+    return folder / "all.csv"
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +127,11 @@ def test_leaves_the_encoder_as_it_was(name, encoder, sources):
 
 
 def test_unreadable_images_are_skipped_and_counted(name, encoder, tmp_path):
-    for part in ("train", "test"):
-        write(tmp_path / part)
-        (tmp_path / part / "red" / "0.png").write_bytes(b"\x89PNG cut off")
+    lists = [write(tmp_path / part) for part in ("train", "test")]
+    for path in lists:
+        (path.parent / "red" / "0.png").write_bytes(b"\x89PNG cut off")
     with pytest.warns(SimcoreWarning):
-        report = task_of(name).run(encoder, open_images(tmp_path / "train"), open_images(tmp_path / "test"), quiet=True)
+        report = task_of(name).run(encoder, *map(open_images, lists), quiet=True)
     assert report.details["num_test_skipped"] == 1
 
 

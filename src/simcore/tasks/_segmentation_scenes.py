@@ -1,0 +1,205 @@
+"""Images with masks for segmentation: what the masks hold, and the joint transforms of pixels and mask."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.images import ImageFault, ImageSource, Unreadable
+from simcore.images.mask_classes import IGNORED, MaskClasses
+from simcore.images.masks import masked_rows, read_mask
+from simcore.tasks._scenes import Scenes
+
+SCALES = (0.5, 2.0)  # of a training image's short side, over ``base_size``
+READERS = 4
+
+
+class MaskedScene(NamedTuple):
+    """One image with its mask.
+
+    Shape:
+        pixels: uint8 [3, h, w]; mask: uint8 of class numbers, 255 ignored: [h, w] in training, else that of the
+            whole image, [H, W].
+    """
+
+    row: int
+    pixels: Tensor
+    mask: Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MaskScenes(Scenes):
+    """Rows of a source with masks, for a segmenter.
+
+    Attributes:
+        code: the classes of the source's masks.
+        numbers: class number for each class of ``code`` and, last, for what is ignored, uint8 [num_classes + 1].
+        crop_size: side of a training crop, and short side of a test image.
+        base_size: short side to which the random scale refers.
+    """
+
+    code: MaskClasses
+    numbers: npt.NDArray[np.uint8]
+    crop_size: int
+    base_size: int
+
+    def scene(self, row: int, *, augmented: bool) -> MaskedScene:
+        """Give a random crop at a random scale, flipped at random, or the resized whole with its full mask."""
+        most = int(self.base_size * SCALES[1]) if augmented else self.crop_size
+        decoded = self.source.decode(row, short_side=most)
+        mask = self.mask(row)
+        if mask.shape != (decoded.height, decoded.width):
+            raise Unreadable(
+                f"its mask is {mask.shape[1]} x {mask.shape[0]}, but the image {decoded.width} x {decoded.height}"
+            )
+        pixels = torch.from_numpy(decoded.pixels).permute(2, 0, 1)
+        if not augmented:
+            return MaskedScene(row, short_side_to(pixels, self.crop_size), torch.from_numpy(mask))
+        image, labels = tv_tensors.Image(pixels), tv_tensors.Mask(torch.from_numpy(mask))
+        if pixels.shape[1:] != mask.shape:  # decoded at a reduced scale
+            labels = v2.functional.resize(labels, list(pixels.shape[1:]))
+        image, labels = train_transform(self.crop_size, self.base_size)(image, labels)
+        return MaskedScene(row, image.as_subclass(Tensor).contiguous(), labels.as_subclass(Tensor).contiguous())
+
+    def mask(self, row: int) -> npt.NDArray[np.uint8]:
+        """Read the class numbers of one row, uint8 [H, W]; 255 is ignored."""
+        own = self.code.numbers(read_mask(self.source, row))
+        return self.numbers[np.minimum(own, len(self.numbers) - 1)]
+
+
+def train_transform(crop_size: int, base_size: int) -> v2.Compose:
+    """Flip, scale and crop as DeepLab is trained; pixels beyond the image are black, and ignored in the mask."""
+    beyond: dict[Any, Any] = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORED}
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            RandomShortSide(int(base_size * SCALES[0]), int(base_size * SCALES[1])),
+            v2.RandomCrop(crop_size, pad_if_needed=True, fill=beyond),
+        ]
+    )
+
+
+class RandomShortSide(v2.Transform):  # type: ignore[misc]
+    """Resize so that the short side is a whole number drawn evenly from ``low`` to ``high``."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = max(1, low), max(1, high)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the side."""
+        return {"side": int(torch.randint(self.low, self.high + 1, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize pixels bilinearly and masks to the nearest value."""
+        return short_side_to(inpt, params["side"])
+
+
+def short_side_to(image: Any, side: int) -> Any:
+    """Resize an image or mask [..., H, W], keeping its shape."""
+    height, width = image.shape[-2:]
+    scale = side / min(height, width)
+    return v2.functional.resize(image, [max(1, round(height * scale)), max(1, round(width * scale))])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedSets:
+    """Train and test rows with masks, what their masks mean, and the classes that are learnt."""
+
+    train: ImageSource
+    test: ImageSource
+    train_code: MaskClasses
+    test_code: MaskClasses
+    classes: tuple[str, ...]
+
+    def numbers(self, code: MaskClasses) -> npt.NDArray[np.uint8]:
+        """Give the class number for each class of ``code``, and last for what it ignores."""
+        known = {name: number for number, name in enumerate(self.classes)}
+        return np.array([*(known.get(name, IGNORED) for name in code.names), IGNORED], np.uint8)
+
+
+def masked_sets(train: ImageSource, test: ImageSource, named: Sequence[str], ignore_value: int) -> MaskedSets:
+    """Keep the images that have a mask, and find the classes: as ``named``, as the source says, or by the values."""
+    kept = [_with_mask(train, "train"), _with_mask(test, "test")]
+    codes = [_code(source, named, ignore_value) for source in kept]
+    present = [_present(source, code) for source, code in zip(kept, codes, strict=True)]
+    classes = tuple(name for number, name in enumerate(codes[0].names) if present[0][number])
+    if len(classes) < 2:
+        only = (
+            f"no class but '{classes[0]}'"
+            if classes and classes[0] not in ("0", "background")
+            else "no class but background"
+        )
+        hint = f" (value {ignore_value} is ignored; if it is a class, name it: --mask-classes background=0 object=255)"
+        raise SimcoreError(f"{train.name}: {only} is present in the masks{'' if named else hint}")
+    tested = [name for number, name in enumerate(codes[1].names) if present[1][number]]
+    if not set(tested) & set(classes):
+        raise SimcoreError(f"{test.name}: its masks hold none of the classes {', '.join(classes)}")
+    if unknown := [name for name in tested if name not in classes]:
+        _tell(f"pixels of test classes that are unknown to the train set are left out: {', '.join(unknown)}")
+    return MaskedSets(train=kept[0], test=kept[1], train_code=codes[0], test_code=codes[1], classes=classes)
+
+
+def _with_mask(source: ImageSource, part: str) -> ImageSource:
+    rows = masked_rows(source)
+    if not len(rows):
+        raise SimcoreError(
+            f"{source.name}: no {part} image has a mask; give masks:FOLDER (with images/ and masks/), a list with a "
+            "column 'mask', or what `simcore prepare` made of a data set with masks"
+        )
+    if len(rows) < len(source):
+        _tell(f"{len(source) - len(rows):,} of {len(source):,} {part} images have no mask and are left out")
+    return source.take(rows)
+
+
+def _code(source: ImageSource, named: Sequence[str], ignore_value: int) -> MaskClasses:
+    texts = tuple(named) or source.mask_classes
+    if texts:
+        return MaskClasses.parse(texts)
+    values: set[int] = set()
+    for raw in _masks(source):
+        if raw.ndim == 3 and not (raw[..., :1] == raw).all():
+            raise SimcoreError(
+                f"{source.name}: its masks are of colours; say what they mean: --mask-classes sky=#80c0ff road=#404040"
+            )
+        values |= set(np.unique(raw).tolist())
+    if len(values) > IGNORED:
+        raise SimcoreError(f"{source.name}: its masks hold {len(values)} values; say which are classes: --mask-classes")
+    return MaskClasses.of_values(sorted(values - {ignore_value}))
+
+
+def _present(source: ImageSource, code: MaskClasses) -> npt.NDArray[np.bool_]:
+    counts = np.zeros(IGNORED + 1, np.int64)
+    for raw in _masks(source):
+        counts += np.bincount(code.numbers(raw).reshape(-1), minlength=IGNORED + 1)
+    return counts[: len(code.names)] > 0
+
+
+def _masks(source: ImageSource) -> Iterator[npt.NDArray[np.integer[Any]]]:
+    """Read every mask that can be read."""
+    with ThreadPoolExecutor(READERS) as readers:
+        for first in range(0, len(source), 16 * READERS):
+            rows: Iterable[int] = range(first, min(first + 16 * READERS, len(source)))
+            yield from (raw for raw in readers.map(lambda row: _mask_or_none(source, row), rows) if raw is not None)
+
+
+def _mask_or_none(source: ImageSource, row: int) -> npt.NDArray[np.integer[Any]] | None:
+    try:
+        return read_mask(source, row)
+    except ImageFault:
+        return None  # counted when the row is used
+
+
+def _tell(text: str) -> None:
+    warnings.warn(text, SimcoreWarning, stacklevel=3)

@@ -53,6 +53,12 @@ def write(folder, text: str):
         ("num_clusters: 3", "num_cluster: 3", r"recipe\.yaml:10: .*did you mean 'num_clusters'"),
         ("  knn: {k: [1]}", "  knm: {}", r"recipe\.yaml:13: .*did you mean 'knn'"),
         ("embed: {num_workers: 0}", "embed: {workers: 0}", r"recipe\.yaml:6: no such setting 'workers'"),
+        ("random: {budget: 6}", "random: {budget: many}", r"recipe\.yaml:9: budget 'many' is neither"),
+        (
+            "retrieval: {method: simclr, backbone: resnet10",
+            "retrieval: {backbone: resnet5O",
+            r"recipe\.yaml:5: no backbone",
+        ),
         ("pool: u\n", "", r"recipe\.yaml: the section 'pool' is missing"),
         ("arms:\n", "arms: 3\nx:\n", r"recipe\.yaml"),
         ("target: x", "target: [", r"recipe\.yaml: not valid YAML"),
@@ -94,3 +100,11 @@ def test_a_recipe_runs_from_images_to_report_and_keeps_what_is_finished(folder, 
     assert main(["run", str(changed), "--json", "--quiet"]) == 0
     redone = {p.parent.name for p, when in runs.items() if p.stat().st_mtime_ns != when}
     assert redone == {"nearest-seed0", "nearest-seed1"}
+
+
+@pytest.mark.parametrize("side", ["test: gone", "train: gone"])
+def test_a_source_that_is_missing_is_told_before_any_work(folder, side):
+    text = RECIPE.replace("test: x", f"{side}\n" + ("test: x" if "train" in side else ""))
+    with pytest.raises(SimcoreError, match="gone"):
+        Recipe.load(write(folder, text)).run(quiet=True)
+    assert not (folder / "recipe").exists()

@@ -23,6 +23,7 @@ from simcore.artifacts.files import fingerprint, read_json, write_json
 from simcore.errors import SimcoreError, UsageError
 from simcore.images import open_images
 from simcore.outcome import Outcome
+from simcore.selection import parse_budget
 from simcore.settings import as_dict, build, fields_of, suggest
 
 EMBED_SETTINGS = ("batch_size", "num_workers", "device", "precision", "engine", "ray_address")
@@ -103,7 +104,8 @@ class Recipe:
 
     def run(self, *, quiet: bool = False) -> Outcome:
         """Run what is not finished yet; give the table of arms and the report."""
-        for stage in self.stages(quiet=quiet):
+        # All of them are laid out first, so that a source that cannot be opened is told before anything is trained.
+        for stage in list(self.stages(quiet=quiet)):
             stage.run(self.out)
         outcome = Outcome.gather(self.out, arms=[arm.name for arm in self.arms], seeds=self.seeds, tasks=self._tasks())
         return outcome.with_page(self._report(outcome))
@@ -396,11 +398,13 @@ class _Reader:
         return str(mapping["encoder"])
 
     def _training(self, value: Any, path: tuple[str, ...]) -> Training:
+        from simcore.backbones.create import check_name
         from simcore.training import PretrainSettings
 
         mapping = dict(self._mapping(value, path))
         method_class = self._strategy("methods", str(mapping.pop("method", "simclr")), (*path, "method"))
         backbone = str(mapping.pop("backbone", "resnet50"))
+        self._checked(check_name, backbone, (*path, "backbone"))
         own = {field.name for field in fields_of(method_class)}
         method = self._build(method_class, {k: v for k, v in mapping.items() if k in own}, path)
         settings = self._build(PretrainSettings, {k: v for k, v in mapping.items() if k not in own}, path)
@@ -416,6 +420,7 @@ class _Reader:
         mapping = dict(self._mapping({"selector": body or name} if not isinstance(body, dict) else body, path))
         selector_class = self._strategy("selection", str(mapping.pop("selector", name)), path)
         budget = mapping.pop("budget", None)
+        self._checked(functools.partial(parse_budget, num_pool=0), budget, path)
         return Arm(name=name, kind="selector", selector=self._build(selector_class, mapping, path), budget=budget)
 
     def _task(self, name: str, body: Any) -> Any:
@@ -423,8 +428,13 @@ class _Reader:
         return self._build(self._strategy("tasks", name, path), self._mapping(body or {}, path), path)
 
     def _strategy(self, package: str, name: str, path: tuple[str, ...]) -> type[Any]:
+        found: type[Any] = self._checked(functools.partial(registry.find, package), name, path)
+        return found
+
+    def _checked(self, check: Callable[[Any], Any], value: Any, path: tuple[str, ...]) -> Any:
+        """Give what ``check`` makes of a value; its complaint gets the line."""
         try:
-            return registry.find(package, name)
+            return check(value)
         except UsageError as error:
             raise UsageError(f"{self._where(path)}: {error}") from error
 

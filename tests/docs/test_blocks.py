@@ -195,8 +195,6 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
         write_images(folder)
     for name, value in VARIABLES.items():
         monkeypatch.setenv(f"SIMCORE_{name}", value)
-    if "--target data/cars --out runs/retrieval" in page.read_text():
-        monkeypatch.setenv("SIMCORE_BACKBONE", "test_resnet")
     monkeypatch.chdir(folder)
     shell = Shell(folder, tmp_path / "bin")
     for block in runnable:

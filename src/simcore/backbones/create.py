@@ -52,7 +52,7 @@ def create_backbone(
 
     Raises ``UsageError`` for an unknown name, ``SimcoreError`` where the weights cannot be had.
     """
-    _check_name(name)
+    check_name(name)
     settings: dict[str, Any] = {"num_classes": 0, **timm_kwargs}
     if image_size is not None and _has_fixed_size(name):
         settings.setdefault("img_size", image_size)
@@ -93,7 +93,8 @@ def takes_image_size(model: nn.Module, image_size: int) -> bool:
     return bool(fixed[0] == image_size)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that timm does not know, with the nearest that it does."""
     architecture = name.partition(".")[0]
     if ":" in name or timm.is_model(architecture):
         return

@@ -8,11 +8,15 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from simcore.datasets import prepare
 from simcore.errors import SimcoreWarning
 from simcore.images import open_images
+from simcore.images.boxes import boxes_of
+from simcore.images.mask_classes import IGNORED, MaskClasses
+from simcore.images.masks import read_mask
 from simcore.registry import find
 
 _spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
@@ -181,6 +185,30 @@ def test_boxes_and_masks_of_birds(tmp_path):
     rows = columns(tmp_path / "out", "boxes", "mask")
     assert [boxes for boxes, _ in rows] == ["0 0 12 10", "2.5 1 6.5 5", "1 2 6 8"]
     assert all(Path(mask).is_file() for _, mask in rows)
+
+
+@pytest.mark.parametrize(("name", "layout"), [("aircraft", "aircraft"), ("cars", "cars_whole"), ("cub", "cub")])
+def test_boxes_of_prepared_sets_are_part_of_the_source(tmp_path, name, layout):
+    getattr(layouts, layout)(tmp_path / "raw")
+    prepared(name, tmp_path / "raw", tmp_path / "out")
+    source = open_images(tmp_path / "out", split="train") + open_images(tmp_path / "out", split="test")
+    listed = [[float(edge) for edge in boxes.split()] for (boxes,) in columns(tmp_path / "out", "boxes")]
+    for row, edges in enumerate(listed):
+        found = boxes_of(source, row)
+        assert found.edges.tolist() == [edges]
+        assert found.labels.tolist() == [source.labels[row]]
+
+
+@pytest.mark.parametrize(("name", "stored"), [("pets", [0, 1, 2, 3]), ("cub", [0, 50, 51, 204, 205, 255])])
+def test_masks_of_prepared_sets_mean_what_was_published(tmp_path, name, stored):
+    getattr(layouts, name)(tmp_path / "raw")
+    prepared(name, tmp_path / "raw", tmp_path / "out")
+    source = open_images(tmp_path / "out", split="all")
+    code = MaskClasses.parse(source.mask_classes)
+    published = {"pets": {1: 1, 2: 0}, "cub": {0: 0, 50: 0, 205: 1, 255: 1}}[name]
+    assert code.names == ("background", "foreground")
+    assert code.numbers(np.array([stored])).tolist() == [[published.get(value, IGNORED) for value in stored]]
+    assert all(set(np.unique(code.numbers(read_mask(source, row)))) <= {0, 1, IGNORED} for row in range(len(source)))
 
 
 def test_copied_masks_stand_beside_the_copied_images(tmp_path):

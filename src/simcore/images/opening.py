@@ -166,7 +166,7 @@ def _open_split_lists(place: str, lists: Sequence[str], choice: SplitChoice) -> 
 
 def _with_mask_classes(source: ImageSource, place: str) -> ImageSource:
     """Take over what the note of a prepared set says of the values of its masks."""
-    if "mask" not in source.listing.column_names:
+    if "mask" not in source.listing.column_names or PREPARED_NOTE not in names_in(place):
         return source
     note = json.loads(read_bytes(join(place, PREPARED_NOTE)))
     return dataclasses.replace(source, mask_classes=tuple(note.get("mask_classes", ())))

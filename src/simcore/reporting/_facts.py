@@ -147,7 +147,7 @@ def comparison(reports: Sequence[Report]) -> Comparison | None:
     """Gather reports into a table: one row an arm (or encoder), mean and deviation over its seeds."""
     values: dict[str, dict[Column, list[float]]] = {}
     for report in reports:
-        row = values.setdefault(_arm_of(report), {})
+        row = values.setdefault(arm_of(report), {})
         for name in _headlines(report):
             row.setdefault((report.task, name), []).append(float(report.metrics[name]))
     found = list(dict.fromkeys(column for row in values.values() for column in row))
@@ -164,7 +164,8 @@ def comparison(reports: Sequence[Report]) -> Comparison | None:
     return Comparison(columns, ranges, rows, max(len(v) for row in values.values() for v in row.values()))
 
 
-def _arm_of(report: Report) -> str:
+def arm_of(report: Report) -> str:
+    """Name the row of a report: its arm, or else its encoder."""
     for place in (report.settings, report.parents):
         for key in ("arm", "encoder_name", "encoder"):
             if place.get(key):

@@ -22,6 +22,7 @@ from simcore.reporting import _curves as curves
 from simcore.reporting import _facts as facts
 from simcore.reporting import _neighbours as neighbours
 from simcore.reporting._album import Album, fill_album
+from simcore.reporting._scenes import scenes_of
 
 MAX_SHOWN = 20_000
 PAGE_FILES = ("report.css", "report.js", "report.html.j2")
@@ -74,6 +75,7 @@ def write_report(
         why_stopped=facts.why_stopped(selection),
         left_out=facts.left_out(selection, target, pool),
         comparison=facts.comparison(evaluations),
+        scenes=scenes_of(evaluations),
         settings=facts.flat(selection.settings),
         parents=facts.flat(selection.parents),
         album=album,

@@ -128,4 +128,4 @@ def _annotations(
 def _sides(edges: Sequence[float]) -> list[float]:
     """Turn left, top, right, bottom into left, top, width, height."""
     left, top, right, bottom = edges
-    return [round(value, 3) for value in (left, top, right - left, bottom - top)]
+    return [round(value, 6) for value in (left, top, right - left, bottom - top)]

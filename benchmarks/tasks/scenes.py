@@ -108,7 +108,10 @@ def compare(
     warnings.simplefilter("ignore", SimcoreWarning)
     began, side = time.monotonic(), args.side
     parts = {"pool": args.num_unlabelled, "train": args.num_train, "test": args.num_test}
-    places = {part: write(args.work / part, num, side, seed) for seed, (part, num) in enumerate(parts.items())}
+    places = {
+        part: write(args.work / f"{part}-{num}-{side}", num, side, seed)
+        for seed, (part, num) in enumerate(parts.items())
+    }
     figures: dict[str, dict[str, list[float]]] = {"pretrained": {}, "random": {}}
     for seed in args.seeds:
         run = args.work / f"simclr-seed{seed}"

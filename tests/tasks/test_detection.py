@@ -122,24 +122,6 @@ def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path):
         load_detector(tmp_path / "nothing")
 
 
-@pytest.mark.slow
-def test_it_learns_to_find_one_large_thing(encoder, tmp_path):
-    """One bright square an image, always of one size: after some hundred steps its box is found."""
-    generator = np.random.default_rng(0)
-    lines = []
-    for i in range(8):
-        left, top = generator.integers(0, 16, 2)
-        pixels = np.full((32, 32, 3), 20, np.uint8)
-        pixels[top : top + 16, left : left + 16] = 250
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        lines.append(f"{i}.png,thing,{left} {top} {left + 16} {top + 16}")
-    (tmp_path / "list.csv").write_text("path,label,boxes\n" + "\n".join(lines) + "\n")
-    source = open_images(tmp_path / "list.csv")
-    task = Detection(**{**QUICK, "epochs": 150, "lr": 3e-4, "batch_size": 4, "anchor_size": 16})
-    report = task.run(encoder, source, source, quiet=True)
-    assert report.metrics["mean_ap50"] > 50
-
-
 def test_an_interrupted_training_goes_on_to_the_same_figures(encoder, sources, tmp_path, monkeypatch):
     task = Detection(**QUICK, min_score=0.0)
     whole = task.run(encoder, *sources, quiet=True)

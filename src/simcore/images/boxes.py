@@ -154,8 +154,8 @@ def boxes_of(source: ImageSource, row: int) -> Boxes:
     edges = np.stack([values.field(edge).to_numpy(zero_copy_only=False) for edge in EDGES], axis=1)
     return Boxes(
         edges=np.asarray(edges, np.float64),
-        labels=np.asarray(values.field("label").to_numpy(zero_copy_only=False), np.int64),
-        crowd=np.asarray(values.field("crowd").to_numpy(zero_copy_only=False), bool),
+        labels=np.array(values.field("label").to_numpy(zero_copy_only=False), np.int64),
+        crowd=np.array(values.field("crowd").to_numpy(zero_copy_only=False), bool),
     )
 
 

@@ -78,7 +78,7 @@ class Learning:
         model = task.build(self._networks(), len(self.images), len(self.classes))
         if fabric.device.type == "cuda":
             model.to(memory_format=torch.channels_last)  # quicker there
-        views = task.weak_views(self.encoder, 2 if isinstance(model, DivideMix) else 1)
+        views = task.weak_strong(self.encoder, 2 if isinstance(model, DivideMix) else 1, 0)
         loading = Loading(
             batch_size=task.batch_size,
             seed=task.seed,

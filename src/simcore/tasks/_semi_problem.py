@@ -25,7 +25,6 @@ from simcore.tasks._supervised import Network, answers_on_images, fresh_head
 from simcore.tasks._tuned import label_counts
 from simcore.tasks._unlabelled import Unlabelled
 from simcore.training import fit, make_fabric
-from simcore.views import WeakStrong
 
 if TYPE_CHECKING:
     from simcore.tasks._semi_task import SemiTask
@@ -125,20 +124,10 @@ class Problem:
             cache_mb=task.cache_mb,
             quiet=self.quiet,
         )
+        num_unlabelled = task.batch_size * task.unlabelled_per_labelled
         return SemiBatches(
-            (self.images, self.labels, self._views(*of_labelled), task.batch_size),
-            (self.unlabelled.images, self._views(*of_unlabelled), task.batch_size * task.unlabelled_per_labelled),
+            (self.images, self.labels, task.weak_strong(self.encoder, *of_labelled), task.batch_size),
+            (self.unlabelled.images, task.weak_strong(self.encoder, *of_unlabelled), num_unlabelled),
             loading,
             fabric,
-        )
-
-    def _views(self, num_weak: int, num_strong: int) -> WeakStrong:
-        encoder = self.encoder
-        return WeakStrong(
-            image_size=encoder.image_size,
-            num_weak=num_weak,
-            num_strong=num_strong,
-            min_scale=self.task.min_scale,
-            mean=encoder.mean,
-            std=encoder.std,
         )

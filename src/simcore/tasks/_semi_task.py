@@ -20,22 +20,21 @@ from simcore.tasks._classes import match_classes
 from simcore.tasks._labels import label_budget, plain_label_budget
 from simcore.tasks._semi_models import SemiModel
 from simcore.tasks._semi_problem import Problem
-from simcore.tasks._task import Task
 from simcore.tasks._tuned import check_inputs, save_tuned, state_folder
+from simcore.tasks._tuning import ClippedTuning
 from simcore.tasks._unlabelled import unlabelled_images
-from simcore.training import FitSettings
 from simcore.training.loop import OnEpoch
-from simcore.training.settings import OPTIMIZERS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SemiTask(Task):
+class SemiTask(ClippedTuning):
     """Tune backbone and head on labelled and unlabelled images, side by side in every step.
 
     A subclass names its methods, how many views they take, and builds their models.
     """
 
     takes_unlabelled: ClassVar[bool] = True
+    min_batch_size: ClassVar[int] = 1
 
     label_ratio: float = setting(0.1, "share of the train images that keep their label; the rest is unlabelled")
     label_draw: str = setting("stratified", "how those are drawn", choices=("stratified", "plain"))
@@ -43,27 +42,16 @@ class SemiTask(Task):
     steps_per_epoch: int = setting(512, "steps of an epoch")
     batch_size: int = setting(256, "labelled images a step (all, where there are fewer)")
     mu: int | None = setting(None, "unlabelled images for each labelled one (default: 1)")
-    lr: float = setting(0.03, "learning rate at its highest")
-    optimizer: str = setting("sgd", "update rule", choices=OPTIMIZERS)
-    momentum: float = setting(0.9, "momentum of SGD (Nesterov) and LARS")
-    weight_decay: float = setting(1e-4, "weight decay")
-    schedule: str = setting("cosine", "course of the learning rate", choices=("step", "cosine", "constant"))
-    lr_decay_at: tuple[float, ...] = setting((0.6, 0.8), "step: shares of the epochs after which the rate falls")
-    lr_decay_rate: float = setting(0.1, "factor of each fall; the cosine ends at lr times its cube")
-    clip_grad: float = setting(0.0, "largest gradient norm, 0 for no clipping")
     ema_decay: float | None = setting(None, "measure averaged weights of this decay a step (published option: 0.999)")
     min_scale: float = setting(0.2, "smallest crop of a view, as a share of the image's area")
-    precision: str = setting("auto", "number format: auto, 32, 16-mixed or bf16-mixed")
-    cache_mb: int = setting(1024, "decoded images are kept in memory when they fit into this many MB; 0: never")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.label_ratio <= 1:
             raise UsageError(f"--label-ratio is {self.label_ratio:g}, but must be above 0 and at most 1")
-        self.check_range(1, math.inf, "steps_per_epoch", "batch_size", "mu")
+        self.check_range(1, math.inf, "steps_per_epoch", "mu")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise UsageError(f"--ema-decay is {self.ema_decay:g}, but must be from 0 to below 1")
-        self.fit_settings()  # refuses epochs and the like that are out of range
 
     def check_range(self, low: float, high: float, *names: str) -> None:
         """Refuse settings that lie outside of ``low`` to ``high``; None is no value."""
@@ -72,25 +60,6 @@ class SemiTask(Task):
             if value is not None and not low <= value <= high:
                 bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
                 raise UsageError(f"--{name.replace('_', '-')} is {value:g}, but must be {bounds}")
-
-    def fit_settings(self, **changes: Any) -> FitSettings:
-        """Say the recipe to the training loop."""
-        epochs = changes.pop("epochs", self.epochs)
-        return FitSettings(
-            epochs=epochs,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            lr_decay_rate=self.lr_decay_rate,
-            lr_decay_epochs=tuple(round(share * epochs) for share in self.lr_decay_at),
-            clip_grad=self.clip_grad,
-            precision=self.precision,
-            device=self.device,
-            seed=self.seed,
-            **changes,
-        )
 
     @property
     @abstractmethod

@@ -24,7 +24,7 @@ from simcore.tasks._classes import match_classes, relabelled
 from simcore.tasks._labels import Rows
 from simcore.tasks._metrics import accuracies, describe
 from simcore.tasks._tuned import check_inputs, state_folder
-from simcore.tasks._tuning import TuningTask
+from simcore.tasks._tuning import ClippedTuning
 from simcore.training.checkpoint import LAST, PREVIOUS
 
 __all__ = ["ActiveLearning"]
@@ -33,7 +33,7 @@ ACQUISITIONS = ("badge", "coreset", "entropy", "random")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActiveLearning(TuningTask):
+class ActiveLearning(ClippedTuning):
     """Buy labels in rounds, and measure accuracy against their number (Kim et al. 2023, Table 16).
 
     The first round's labels are drawn at random, the same for every acquisition; each further round asks for those

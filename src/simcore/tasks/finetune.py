@@ -29,17 +29,16 @@ from simcore.tasks._supervised import (
     answers_on_images,
     labelled_views,
 )
-from simcore.tasks._task import Task
 from simcore.tasks._tuned import check_inputs, label_counts, save_tuned, state_folder
-from simcore.training import FitSettings, Moment, fit, make_fabric
-from simcore.training.settings import OPTIMIZERS
+from simcore.tasks._tuning import TuningTask
+from simcore.training import Moment, fit, make_fabric
 from simcore.views import Supervised
 
 __all__ = ["FineTune"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FineTune(Task):
+class FineTune(TuningTask):
     """Train backbone and head end to end; with ``label_ratio`` below 1, on that share of the labels alone.
 
     Recipe: SGD, learning rate 0.1 falling tenfold at 60 and 80 % of the epochs, batches of 256, random resized crop
@@ -51,21 +50,11 @@ class FineTune(Task):
 
     label_ratio: float = setting(1.0, "share of the train images that keep their label")
     label_draw: str = setting("stratified", "how those are drawn", choices=("stratified", "plain"))
-    epochs: int = setting(100, "passes over the labelled images")
     lr: float = setting(0.1, "learning rate at its highest")
-    batch_size: int = setting(256, "images a step")
-    optimizer: str = setting("sgd", "update rule", choices=OPTIMIZERS)
-    momentum: float = setting(0.9, "momentum of SGD (Nesterov) and LARS")
-    weight_decay: float = setting(1e-4, "weight decay")
     schedule: str = setting("step", "course of the learning rate", choices=("step", "cosine", "constant"))
-    lr_decay_at: tuple[float, ...] = setting((0.6, 0.8), "step: shares of the epochs after which the rate falls")
-    lr_decay_rate: float = setting(0.1, "factor of each fall; the cosine ends at lr times its cube")
-    min_scale: float = setting(0.2, "smallest crop of a training view, as a share of the image's area")
     choose_on: str = setting("last", "which epoch is measured", choices=("last", "split", "test"))
     choose_by: str = setting("top1", "metric that chooses", choices=("top1", "mean_per_class"))
     split_share: float = setting(0.2, "with a split: share of each class held out to choose on")
-    precision: str = setting("auto", "number format: auto, 32, 16-mixed or bf16-mixed")
-    cache_mb: int = setting(1024, "decoded images are kept in memory when they fit into this many MB; 0: never")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,23 +62,6 @@ class FineTune(Task):
             raise UsageError(f"--label-ratio is {self.label_ratio:g}, but must be above 0 and at most 1")
         if not 0 < self.split_share < 1:
             raise UsageError(f"--split-share is {self.split_share:g}, but must lie between 0 and 1")
-        self.fit_settings()  # refuses epochs and the like that are out of range
-
-    def fit_settings(self) -> FitSettings:
-        """Say the recipe to the training loop."""
-        return FitSettings(
-            epochs=self.epochs,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            lr_decay_rate=self.lr_decay_rate,
-            lr_decay_epochs=tuple(round(share * self.epochs) for share in self.lr_decay_at),
-            precision=self.precision,
-            device=self.device,
-            seed=self.seed,
-        )
 
     def evaluate(
         self,

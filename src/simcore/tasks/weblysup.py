@@ -20,7 +20,7 @@ from simcore.tasks._noise import symmetric_noise
 from simcore.tasks._noisy_learning import Learning
 from simcore.tasks._supervised import Network
 from simcore.tasks._tuned import check_inputs, save_tuned, state_folder
-from simcore.tasks._tuning import TuningTask
+from simcore.tasks._tuning import ClippedTuning
 from simcore.tasks._two_networks import CoTeaching, NoisyModel, Plain
 from simcore.tasks._unlabelled import foreign_images
 
@@ -31,7 +31,7 @@ AUTO_FORGET_RATE = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WeblySupervised(TuningTask):
+class WeblySupervised(ClippedTuning):
     """Co-teaching or DivideMix from a pretrained backbone, on labels that may be wrong (Kim et al. 2023, Table 6).
 
     The train images, and those of ``--web``, are learnt from together. ``label_noise`` puts wrong labels in on

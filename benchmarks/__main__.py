@@ -17,7 +17,7 @@ HELPERS = ("__main__.py", "machine.py")
 
 def scripts() -> dict[str, Path]:
     """Every benchmark by its name: its path here, without the ending."""
-    found = [path for path in sorted(HERE.rglob("*.py")) if path.name not in HELPERS]
+    found = [path for path in sorted(HERE.rglob("*.py")) if path.name not in HELPERS and not path.name.startswith("_")]
     return {path.relative_to(HERE).with_suffix("").as_posix(): path for path in found}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-import scenes
+import _scenes as scenes
 
 from simcore.tasks.detection import Detection
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-import scenes
+import _scenes as scenes
 
 from simcore.tasks.segmentation import Segmentation
 

@@ -14,26 +14,14 @@ runs in ``--work`` are not redone.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-import time
-import warnings
-from pathlib import Path
 from typing import Any
 
-import torch
-from semisup import RESULTS, backbone, sources
+from _labels import Lines, arguments, evaluated, measure, table
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import machine
-from simcore import pipeline
-from simcore.artifacts import Report
-from simcore.errors import SimcoreWarning
 from simcore.tasks.weblysup import WeblySupervised
 
 BASELINE = "plain"
-Lines = dict[str, list[dict[str, Any]]]
 
 
 def task_of(method: str, noise: float, seed: int, args: argparse.Namespace) -> WeblySupervised:
@@ -59,20 +47,7 @@ def run(noise: float, args: argparse.Namespace, places: dict[str, str], encoder:
     for seed in args.seeds:
         for method in dict.fromkeys((BASELINE, *args.methods)):
             out = args.work / f"noise{noise:g}" / f"{method}-seed{seed}"
-            began = time.monotonic()
-            if (out / "metrics.json").exists():
-                report, seconds = Report.load(out), None
-            else:
-                report = pipeline.evaluate(
-                    task_of(method, noise, seed, args),
-                    encoder,
-                    train=places["train"],
-                    test=places["test"],
-                    image_size=args.image_size,
-                    out=out,
-                    quiet=True,
-                )
-                seconds = round(time.monotonic() - began, 1)
+            report, seconds = evaluated(args, task_of(method, noise, seed, args), places, encoder, out)
             line = {"seed": seed, "top1": round(report.metrics["top1"], 2), "seconds": seconds}
             if "top1_ensemble" in report.metrics:
                 line["ensemble"] = round(report.metrics["top1_ensemble"], 2)
@@ -82,57 +57,18 @@ def run(noise: float, args: argparse.Namespace, places: dict[str, str], encoder:
     return found
 
 
-def table(found: Lines) -> dict[str, dict[str, Any]]:
-    """Mean and spread over seeds, and what each method gains over plain training with the same seed."""
-    base = [line["top1"] for line in found[BASELINE]]
-    rows = {}
-    for method, lines in found.items():
-        top1 = [line["top1"] for line in lines]
-        gains = [round(one - other, 2) for one, other in zip(top1, base, strict=True)]
-        spread = round(statistics.stdev(top1), 2) if len(top1) > 1 else None
-        rows[method] = {"top1": round(statistics.mean(top1), 2), "std": spread, "gain": gains, "wins": min(gains) > 0}
-    return rows
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
-    parser.add_argument("--work", type=Path, default=Path("runs/weblysup"), help="folder for everything made")
-    parser.add_argument("--target", default="pets")
+    parser = arguments("weblysup", __doc__, epochs=30)
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2, 0.4])
     parser.add_argument("--methods", nargs="+", default=["coteaching", "dividemix"])
-    parser.add_argument("--encoder", help="RUN that every arm begins with (default: SimCLR on X)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--per-class", type=int, default=100)
-    parser.add_argument("--backbone", default="resnet10")
-    parser.add_argument("--image-size", type=int, default=32)
-    parser.add_argument("--pretrain-steps", type=int, default=400)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--unlabelled-weight", type=float, default=75.0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="result file (default: results/weblysup-TARGET.json)")
     args = parser.parse_args()
-    args.data = args.data.resolve()
-    warnings.simplefilter("ignore", SimcoreWarning)
-    began = time.monotonic()
-    places = sources(args)
-    encoder = backbone(args, places["train"])
-    found = {f"{noise:g}": run(noise, args, places, encoder) for noise in args.noise}
-    result = {
-        "what": (__doc__ or "").partition("\n")[0],
-        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "work", "out")},
-        "machine": machine.describe(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and args.device != "cpu" else "cpu",
-        "tables": {noise: table(lines) for noise, lines in found.items()},
-        "runs": found,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-    }
-    out = args.out or RESULTS / f"weblysup-{args.target}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["tables"], indent=1))
+
+    def run_all(places: dict[str, str], encoder: str) -> dict[str, Any]:
+        found = {f"{noise:g}": run(noise, args, places, encoder) for noise in args.noise}
+        return {"tables": {noise: table(lines, BASELINE) for noise, lines in found.items()}, "runs": found}
+
+    measure("weblysup", __doc__, args, run_all)
 
 
 if __name__ == "__main__":

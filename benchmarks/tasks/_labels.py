@@ -1,0 +1,145 @@
+"""What the benchmarks of learning with few or noisy labels share: their images, the backbone, and how arms are told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import machine
+from simcore import pipeline
+from simcore.artifacts import Report
+from simcore.errors import SimcoreWarning
+from simcore.methods.simclr import SimCLR
+
+RESULTS = Path(__file__).parents[1] / "results"
+Lines = dict[str, list[dict[str, Any]]]
+
+
+def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentParser:
+    """Declare what all of them take."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
+    parser.add_argument("--work", type=Path, default=Path("runs") / name, help="folder for everything made")
+    parser.add_argument("--target", default="pets")
+    parser.add_argument("--encoder", help="RUN that every arm begins with (default: SimCLR on X)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--backbone", default="resnet10")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--pretrain-steps", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.03)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help=f"result file (default: results/{name}-TARGET.json)")
+    return parser
+
+
+def sources(args: argparse.Namespace) -> dict[str, str]:
+    """Name X, its test set and the foreign images."""
+    groups = json.loads((args.data / "targets.json").read_text())
+    own = ",".join(groups[args.target]["wnids"])
+    other = ",".join(name for group, body in groups.items() if group != args.target for name in body["wnids"])
+    images, limit = f"{args.data}/train-*.parquet", f"limit-per-class={args.per_class}"
+    return {
+        "train": f"{images}#classes={own}&{limit}",
+        "test": f"{args.data}/val.parquet#classes={own}",
+        "foreign": f"{images}#classes={other}&{limit}",
+    }
+
+
+def backbone(args: argparse.Namespace, train: str) -> str:
+    """Give the encoder that every arm begins with, pretrained on X if none is named."""
+    if args.encoder:
+        return str(args.encoder)
+    out = args.work / "encoder"
+    pipeline.pretrain(
+        SimCLR(),
+        train,
+        backbone=args.backbone,
+        out=out,
+        resume=True,
+        max_steps=args.pretrain_steps,
+        batch_size=128,
+        image_size=args.image_size,
+        optimizer="adam",
+        lr=1e-3,
+        num_workers=0,
+        device=args.device,
+        tensorboard=False,
+        probe_every=0,
+    )
+    return str(out)
+
+
+def evaluated(
+    args: argparse.Namespace, task: Any, places: dict[str, str], encoder: str, out: Path, **more: str
+) -> tuple[Report, float | None]:
+    """Evaluate a task in ``out``, and time it; a finished run is read instead, without a time."""
+    if (out / "metrics.json").exists():
+        return Report.load(out), None
+    began = time.monotonic()
+    report = pipeline.evaluate(
+        task,
+        encoder,
+        train=places["train"],
+        test=places["test"],
+        image_size=args.image_size,
+        out=out,
+        quiet=True,
+        **more,
+    )
+    return report, round(time.monotonic() - began, 1)
+
+
+def gained(values: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
+    """Say what an arm gains over the baseline with the same seed, and whether it does so with every seed."""
+    gains = [round(one - other, 2) for one, other in zip(values, base, strict=True)]
+    return {"gain": gains, "wins": min(gains) > 0}
+
+
+def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation of accuracies over seeds."""
+    spread = round(statistics.stdev(values), 2) if len(values) > 1 else None
+    return {"top1": round(statistics.mean(values), 2), "std": spread}
+
+
+def table(found: Lines, baseline: str) -> dict[str, dict[str, Any]]:
+    """Mean and spread over seeds, and what each arm gains over the baseline with the same seed."""
+    base = [line["top1"] for line in found[baseline]]
+    accuracies = {name: [line["top1"] for line in lines] for name, lines in found.items()}
+    return {name: mean_and_spread(values) | gained(values, base) for name, values in accuracies.items()}
+
+
+def measure(
+    name: str, text: str | None, args: argparse.Namespace, run: Callable[[dict[str, str], str], dict[str, Any]]
+) -> None:
+    """Make what all arms share, run them (images, encoder -> tables and runs), and write the result file."""
+    args.data = args.data.resolve()
+    warnings.simplefilter("ignore", SimcoreWarning)
+    began = time.monotonic()
+    places = sources(args)
+    found = run(places, backbone(args, places["train"]))
+    result = {
+        "what": (text or "").partition("\n")[0],
+        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "work", "out")},
+        "machine": machine.describe(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and args.device != "cpu" else "cpu",
+        **found,
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
+    out = args.out or RESULTS / f"{name}-{args.target}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    shown = result.get("tables", result.get("table"))
+    print(json.dumps(shown, indent=1))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,20 @@ from simcore.embedding import Encoder
 from simcore.errors import SimcoreError
 
 KEY = "simcore"
+
+
+class Dense(Protocol):
+    """A model around the network whose tensors are saved."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network."""
+
+    def eval(self) -> Any:
+        """Make it ready for use."""
+
+
+Model = TypeVar("Model", bound=Dense)
 
 
 def save_trained(path: Path | None, network: nn.Module, kind: str, encoder: Encoder, more: Mapping[str, Any]) -> str:
@@ -47,7 +61,18 @@ def load_trained(place: str | os.PathLike[str], file_name: str, kind: str) -> tu
     return facts, tensors
 
 
-def empty_encoder(facts: Mapping[str, Any]) -> Encoder:
+def rebuilt(
+    place: str | os.PathLike[str], file_name: str, kind: str, build: Callable[[Encoder, Mapping[str, Any]], Model]
+) -> tuple[Model, dict[str, Any]]:
+    """Load a trained model, ready for use, and its facts; ``build`` makes it from an empty encoder and these."""
+    facts, tensors = load_trained(place, file_name, kind)
+    model = build(_empty_encoder(facts), facts)
+    model.network.load_state_dict(tensors)
+    model.eval()
+    return model, facts
+
+
+def _empty_encoder(facts: Mapping[str, Any]) -> Encoder:
     """Build the encoder that a network was made around, its weights still to be loaded."""
     inputs = InputConfig().updated(facts)
     backbone = create_backbone(facts["backbone"], seed=0, image_size=inputs.image_size)

@@ -22,7 +22,7 @@ from simcore.tasks._detection_score import average_precision, category_ids, need
 from simcore.tasks._detector import Detector, Found, Suppression
 from simcore.tasks._scene_task import SceneTask, example_of, gathered
 from simcore.tasks._scenes import in_order
-from simcore.tasks._trained import empty_encoder, load_trained, save_trained
+from simcore.tasks._trained import rebuilt, save_trained
 from simcore.tasks._tuned import check_inputs
 from simcore.training import make_fabric
 
@@ -211,14 +211,14 @@ class TrainedDetector:
 
 def load_detector(place: str | os.PathLike[str]) -> TrainedDetector:
     """Open the detector that ``simcore evaluate detection`` left in a folder."""
-    facts, tensors = load_trained(place, FILE_NAME, "detector")
-    model = Detector(
-        empty_encoder(facts),
-        num_classes=len(facts["classes"]),
-        anchor_size=facts["anchor_size"],
-        backbone_lr_scale=0.0,
-        seed=0,
-    )
-    model.network.load_state_dict(tensors)
-    model.eval()
-    return TrainedDetector(model, facts)
+
+    def build(encoder: Encoder, facts: Mapping[str, Any]) -> Detector:
+        return Detector(
+            encoder,
+            num_classes=len(facts["classes"]),
+            anchor_size=facts["anchor_size"],
+            backbone_lr_scale=0.0,
+            seed=0,
+        )
+
+    return TrainedDetector(*rebuilt(place, FILE_NAME, "detector", build))

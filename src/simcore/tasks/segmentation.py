@@ -29,7 +29,7 @@ from simcore.tasks._scenes import in_order
 from simcore.tasks._segmentation_scenes import MaskedScene, MaskedSets, MaskScenes, masked_sets, short_side_to
 from simcore.tasks._segmentation_score import Counts, confusion, figures, ious
 from simcore.tasks._segmenter import Segmenter
-from simcore.tasks._trained import empty_encoder, load_trained, save_trained
+from simcore.tasks._trained import rebuilt, save_trained
 from simcore.tasks._tuned import check_inputs
 from simcore.training import make_fabric
 from simcore.training.gather import sum_over_processes
@@ -235,14 +235,14 @@ class TrainedSegmenter:
 
 def load_segmenter(place: str | os.PathLike[str]) -> TrainedSegmenter:
     """Open the segmenter that ``simcore evaluate segmentation`` left in a folder."""
-    facts, tensors = load_trained(place, FILE_NAME, "segmenter")
-    model = Segmenter(
-        empty_encoder(facts),
-        num_classes=len(facts["classes"]),
-        output_stride=facts["output_stride"],
-        backbone_lr_scale=0.0,
-        seed=0,
-    )
-    model.network.load_state_dict(tensors)
-    model.eval()
-    return TrainedSegmenter(model, facts)
+
+    def build(encoder: Encoder, facts: Mapping[str, Any]) -> Segmenter:
+        return Segmenter(
+            encoder,
+            num_classes=len(facts["classes"]),
+            output_stride=facts["output_stride"],
+            backbone_lr_scale=0.0,
+            seed=0,
+        )
+
+    return TrainedSegmenter(*rebuilt(place, FILE_NAME, "segmenter", build))

@@ -1,4 +1,4 @@
-"""Stores of small, separable features, so that tasks can be tested without images."""
+"""Small, separable features and images, and the smallest encoder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,40 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from simcore.artifacts import Embeddings
+from simcore.embedding import load_encoder
+
+COLOURS = {
+    "blue": (20, 40, 220),
+    "green": (30, 200, 40),
+    "red": (220, 30, 40),
+    "white": (240, 240, 240),
+    "black": (10, 10, 10),
+}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """Give timm's smallest network, with random weights."""
+    return load_encoder("timm:test_resnet@random", image_size=16, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def write_colours():
+    """Write a folder of images a class; a class is a colour with some noise."""
+
+    def write(folder, per_class, seed, names=("blue", "green", "red")):
+        generator = np.random.default_rng(seed)
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            for number in range(per_class):
+                noise = generator.integers(-15, 16, (20, 20, 3))
+                shade = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+                Image.fromarray(shade).save(folder / name / f"{number}.png")
+
+    return write
 
 
 @pytest.fixture

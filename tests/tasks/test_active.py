@@ -9,10 +9,9 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from simcore.cli import main
-from simcore.embedding import Embedder, load_encoder
+from simcore.embedding import Embedder
 from simcore.errors import UsageError
 from simcore.images import open_images
 from simcore.tasks import _active_learners
@@ -20,29 +19,14 @@ from simcore.tasks._predict import load_predictor, predict
 from simcore.tasks.active import ACQUISITIONS, ActiveLearning
 
 SMALL = {"epochs": 2, "rounds": 3, "budget": "4", "batch_size": 8, "num_workers": 0, "device": "cpu", "lr": 0.05}
-COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 40)}
 TUNE = pytest.mark.parametrize("tune", [True, False], ids=["tuned", "frozen"])
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return load_encoder("timm:test_resnet@random", image_size=16, device="cpu")
-
-
-def write(folder, per_class, seed):
-    generator = np.random.default_rng(seed)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            shade = np.clip(np.array(colour) + generator.integers(-15, 16, (20, 20, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(shade).save(folder / name / f"{number}.png")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, write_colours):
     root = tmp_path_factory.mktemp("active")
-    write(root / "train", 8, 0)
-    write(root / "test", 4, 1)
+    write_colours(root / "train", 8, 0)
+    write_colours(root / "test", 4, 1)
     return root
 
 
@@ -152,8 +136,8 @@ def test_shares_are_of_the_labelled_train_images():
     assert ActiveLearning(budget="1%", rounds=2).budgets(100) == [2, 2]
 
 
-def test_unreadable_images_are_not_chosen_by_what_is_seen_of_them(encoder, folders, tmp_path):
-    write(tmp_path / "train", 6, 3)
+def test_unreadable_images_are_not_chosen_by_what_is_seen_of_them(encoder, folders, tmp_path, write_colours):
+    write_colours(tmp_path / "train", 6, 3)
     (tmp_path / "train" / "red" / "0.png").write_bytes(b"\x89PNG cut off")
     train, test = open_images(tmp_path / "train"), open_images(folders / "test")
     for tune in (True, False):

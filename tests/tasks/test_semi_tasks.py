@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
 
 from simcore.cli import main
-from simcore.embedding import Embedder, load_encoder
+from simcore.embedding import Embedder
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import ImageFault, open_images
 from simcore.pipeline import evaluate
@@ -29,32 +28,17 @@ from simcore.training import Moment, make_fabric
 from simcore.training.interrupts import Stopped
 
 SMALL = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 8, "num_workers": 0, "device": "cpu"}
-COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 40)}
 SEMI = [(SemiSupervised, name, {}) for name in ("mixmatch", "remixmatch", "fixmatch", "flexmatch")]
 OPEN = [(OpenSemi, "self_training", {"teacher_epochs": 2}), (OpenSemi, "openmatch", {"start_epoch": 1})]
 METHODS = pytest.mark.parametrize(("cls", "method", "more"), SEMI + OPEN, ids=lambda part: str(part)[:40])
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return load_encoder("timm:test_resnet@random", image_size=16, device="cpu")
-
-
-def write(folder, colours, per_class, seed):
-    generator = np.random.default_rng(seed)
-    for name, colour in colours.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            shade = np.clip(np.array(colour) + generator.integers(-15, 16, (20, 20, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(shade).save(folder / name / f"{number}.png")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, write_colours):
     root = tmp_path_factory.mktemp("semi")
-    write(root / "train", COLOURS, 8, 0)
-    write(root / "test", COLOURS, 4, 1)
-    write(root / "foreign", {"white": (240, 240, 240), "black": (10, 10, 10)}, 5, 2)
+    write_colours(root / "train", 8, 0)
+    write_colours(root / "test", 4, 1)
+    write_colours(root / "foreign", 5, 2, ["white", "black"])
     return root
 
 
@@ -192,8 +176,8 @@ def test_a_coreset_may_be_what_is_unlabelled(encoder, sources, folders, tmp_path
     assert report.details["num_unlabelled_added"] == 4
 
 
-def test_every_image_is_judged_by_itself(encoder, sources, folders, tmp_path):
-    write(tmp_path / "more", {"white": (240, 240, 240)}, 3, 5)
+def test_every_image_is_judged_by_itself(encoder, sources, folders, tmp_path, write_colours):
+    write_colours(tmp_path / "more", 3, 5, ["white"])
     (tmp_path / "more" / "white" / "1.png").write_bytes(b"\x89PNG cut off")
     train, test = sources
     task = OpenSemi(method="openmatch", label_ratio=0.5, **SMALL)
@@ -273,10 +257,10 @@ def test_train_images_without_label_are_unlabelled_images(encoder, sources, fold
     assert (report.details["num_labels"], report.details["num_unlabelled"]) == (24, 5)
 
 
-def test_unreadable_unlabelled_images_are_counted(encoder, folders, tmp_path):
-    write(tmp_path / "train", COLOURS, 4, 0)
-    for name in COLOURS:
-        (tmp_path / "train" / name / "9.png").write_bytes(b"\x89PNG cut off")
+def test_unreadable_unlabelled_images_are_counted(encoder, folders, tmp_path, write_colours):
+    write_colours(tmp_path / "train", 4, 0)
+    for folder in (tmp_path / "train").iterdir():
+        (folder / "9.png").write_bytes(b"\x89PNG cut off")
     train, test = open_images(tmp_path / "train"), open_images(folders / "test")
     task = OpenSemi(method="openmatch", label_ratio=0.01, start_epoch=1, **SMALL)
     with pytest.warns(SimcoreWarning, match="unreadable"):

@@ -8,10 +8,9 @@ import signal
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from simcore.cli import main
-from simcore.embedding import Embedder, load_encoder
+from simcore.embedding import Embedder
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import open_images
 from simcore.tasks._predict import load_predictor, predict
@@ -20,30 +19,15 @@ from simcore.training.interrupts import Stopped
 
 SMALL = {"epochs": 3, "batch_size": 8, "num_workers": 0, "device": "cpu", "lr": 0.05}
 DIVIDE = {"warm_up_epochs": 1, "num_gradual": 2, "ramp_epochs": 1}
-COLOURS = {"blue": (20, 40, 220), "green": (30, 200, 40), "red": (220, 30, 40)}
 METHODS = pytest.mark.parametrize("method", ["coteaching", "dividemix", "plain"])
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return load_encoder("timm:test_resnet@random", image_size=16, device="cpu")
-
-
-def write(folder, colours, per_class, seed):
-    generator = np.random.default_rng(seed)
-    for name, colour in colours.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(per_class):
-            shade = np.clip(np.array(colour) + generator.integers(-15, 16, (20, 20, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(shade).save(folder / name / f"{number}.png")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, write_colours):
     root = tmp_path_factory.mktemp("webly")
-    write(root / "train", COLOURS, 8, 0)
-    write(root / "test", COLOURS, 4, 1)
-    write(root / "web", {"red": COLOURS["red"], "blue": COLOURS["blue"], "white": (240, 240, 240)}, 5, 2)
+    write_colours(root / "train", 8, 0)
+    write_colours(root / "test", 4, 1)
+    write_colours(root / "web", 5, 2, ["red", "blue", "white"])
     return root
 
 
@@ -142,8 +126,8 @@ def test_from_the_command_line(folders, tmp_path, capsys):
     assert "--label-noise is 2" in capsys.readouterr().err
 
 
-def test_images_that_cannot_be_read_are_counted_and_never_believed(encoder, folders, tmp_path):
-    write(tmp_path / "train", COLOURS, 5, 3)
+def test_images_that_cannot_be_read_are_counted_and_never_believed(encoder, folders, tmp_path, write_colours):
+    write_colours(tmp_path / "train", 5, 3)
     for name in ("1.png", "2.png"):
         (tmp_path / "train" / "red" / name).write_bytes(b"\x89PNG cut off")
     task = WeblySupervised(method="dividemix", **SMALL, **DIVIDE)

@@ -15,8 +15,9 @@ from torch import Tensor
 from simcore.artifacts.files import fingerprint
 from simcore.images import ImageSource
 from simcore.tasks._labels import Labels
+from simcore.tasks._loading import Loading
 from simcore.training._data import ViewBatches
-from simcore.training._decoding import Cache, Decoder, cached, decoder_for, spare_workers
+from simcore.training._decoding import Cache, Decoder
 from simcore.training._plan import BatchPlan, Rows
 from simcore.views import WeakStrong
 
@@ -137,27 +138,6 @@ class NoisyViews(ViewBatches):
             yield NoisyBatch(views=batch.views, labels=self.labels[batch.rows], rows=batch.rows, sizes=sizes)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Loading:
-    """How images are loaded: batch size, seed, decoding processes, and MB for decoded images."""
-
-    batch_size: int
-    seed: int
-    num_workers: int | None
-    cache_mb: int
-    quiet: bool
-
-    def decoder(self, images: ImageSource, views: WeakStrong, fabric: Fabric) -> Decoder | Cache:
-        """Decode images for random views; into memory at once where they fit."""
-        decoder = decoder_for(images, views, views.image_size)
-        silent = self.quiet or not fabric.is_global_zero
-        return cached(decoder, self.cache_mb // fabric.world_size, self.workers(fabric), silent) or decoder
-
-    def workers(self, fabric: Fabric) -> int:
-        """Give the number of decoding processes."""
-        return spare_workers(-1 if self.num_workers is None else self.num_workers, fabric.world_size)
-
-
 def noisy_views(
     images: ImageSource,
     labels: Labels,
@@ -166,13 +146,15 @@ def noisy_views(
     loading: Loading,
     fabric: Fabric,
     *,
+    seed: int,
+    batch_size: int,
     division: Callable[[int], Clean | None] | None = None,
 ) -> NoisyViews:
     """Make the batches: each image once an epoch, in an order drawn from (seed, epoch), unless divided."""
     plan = DividedPlan(
         num_images=len(images),
-        batch_size=loading.batch_size,
-        seed=loading.seed,
+        batch_size=batch_size,
+        seed=seed,
         world_size=fabric.world_size,
         rank=fabric.global_rank,
     )

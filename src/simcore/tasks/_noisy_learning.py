@@ -19,9 +19,10 @@ from simcore.images import ImageSource
 from simcore.tasks._classes import relabelled
 from simcore.tasks._dividemix import DivideMix
 from simcore.tasks._labels import Labels
+from simcore.tasks._loading import Loading
 from simcore.tasks._metrics import Answers, accuracies, describe
 from simcore.tasks._noise import found_clean
-from simcore.tasks._noisy_batches import Clean, DividedPlan, Loading, NoisyViews, noisy_views
+from simcore.tasks._noisy_batches import Clean, DividedPlan, NoisyViews, noisy_views
 from simcore.tasks._supervised import Network, features_on_images, fresh_head, logits_of
 from simcore.tasks._tuned import label_counts
 from simcore.tasks._two_networks import NoisyModel
@@ -79,16 +80,20 @@ class Learning:
         if fabric.device.type == "cuda":
             model.to(memory_format=torch.channels_last)  # quicker there
         views = task.weak_strong(self.encoder, 2 if isinstance(model, DivideMix) else 1, 0)
-        loading = Loading(
-            batch_size=task.batch_size,
-            seed=task.seed,
-            num_workers=task.num_workers,
-            cache_mb=task.cache_mb,
-            quiet=self.quiet,
-        )
+        loading = task.loading(quiet=self.quiet)
         decoder = loading.decoder(self.images, views, fabric)
         division = model.division if isinstance(model, DivideMix) else None
-        batches = noisy_views(self.images, labels, decoder, views, loading, fabric, division=division)
+        batches = noisy_views(
+            self.images,
+            labels,
+            decoder,
+            views,
+            loading,
+            fabric,
+            seed=task.seed,
+            batch_size=task.batch_size,
+            division=division,
+        )
         scores = Scores(model, labels, self._centres(labels, decoder, loading, fabric))
         with contextlib.closing(batches), contextlib.closing(scores.batches):
             fit(
@@ -120,7 +125,9 @@ class Learning:
             mean=encoder.mean,
             std=encoder.std,
         )
-        plan = DividedPlan(num_images=len(self.images), batch_size=loading.batch_size, seed=loading.seed, min_batch=1)
+        plan = DividedPlan(
+            num_images=len(self.images), batch_size=self.task.batch_size, seed=self.task.seed, min_batch=1
+        )
         workers = loading.workers(fabric)
         return NoisyViews(labels, self.images, decoder, plan, view, fabric, num_workers=workers)
 

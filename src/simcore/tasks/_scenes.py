@@ -124,7 +124,7 @@ def scene_batches(
         world_size=fabric.world_size,
         rank=fabric.global_rank,
     )
-    workers = spare_workers(-1 if num_workers is None else num_workers, fabric.world_size)
+    workers = spare_workers(num_workers, fabric.world_size)
     return SceneBatches(scenes, plan, fabric, num_workers=workers)
 
 
@@ -132,7 +132,7 @@ def in_order(scenes: Scenes, fabric: Fabric, *, num_workers: int | None) -> Iter
     """Prepare this process's share of all rows without augmentation, in source order; warn of what cannot be read."""
     faults: list[tuple[int, str]] = []
     rows: npt.NDArray[np.int64] = np.arange(len(scenes.source))[fabric.global_rank :: fabric.world_size]
-    workers = spare_workers(-1 if num_workers is None else num_workers, fabric.world_size)
+    workers = spare_workers(num_workers, fabric.world_size)
     jobs: Any = [
         [(int(row), None) for row in rows[first : first + IN_ORDER]] for first in range(0, len(rows), IN_ORDER)
     ]

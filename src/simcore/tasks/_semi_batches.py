@@ -13,8 +13,8 @@ from torch import Tensor
 
 from simcore.artifacts.files import fingerprint
 from simcore.images import ImageSource
+from simcore.tasks._loading import Loading
 from simcore.training._data import ViewBatches
-from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.views import WeakStrong
 
@@ -45,17 +45,6 @@ class SemiBatch:
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Loading:
-    """How images are loaded: steps of an epoch, seed, decoding processes, and MB for decoded images."""
-
-    steps_per_epoch: int
-    seed: int
-    num_workers: int | None
-    cache_mb: int
-    quiet: bool
-
-
 class SemiBatches:
     """Two endless rows of shuffled passes, one over the labelled and one over the unlabelled images, step by step.
 
@@ -69,13 +58,20 @@ class SemiBatches:
         unlabelled: tuple[ImageSource, WeakStrong, int],
         loading: Loading,
         fabric: Fabric,
+        *,
+        steps_per_epoch: int,
+        seed: int,
     ) -> None:
-        """Take (images, labels, views, batch size) of one kind, and (images, views, batch size) of the other."""
+        """Take (images, labels, views, batch size) of one kind, and (images, views, batch size) of the other.
+
+        Each kind gets half of the memory and of the decoding processes.
+        """
+        loading = dataclasses.replace(loading, share=2)
         images, labels, views, size = labelled
         self.labels = torch.from_numpy(labels)
-        self.labelled = _endless(images, views, size, loading, fabric, seed=loading.seed)
-        other_seed = int(fingerprint("unlabelled", loading.seed), 16) % 2**63
-        self.unlabelled = _endless(*unlabelled, loading, fabric, seed=other_seed)
+        self.labelled = _endless(images, views, size, loading, fabric, steps=steps_per_epoch, seed=seed)
+        other_seed = int(fingerprint("unlabelled", seed), 16) % 2**63
+        self.unlabelled = _endless(*unlabelled, loading, fabric, steps=steps_per_epoch, seed=other_seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,29 +111,24 @@ class SemiBatches:
 
 
 def _endless(
-    images: ImageSource, views: WeakStrong, size: int, loading: Loading, fabric: Fabric, *, seed: int
+    images: ImageSource, views: WeakStrong, size: int, loading: Loading, fabric: Fabric, *, steps: int, seed: int
 ) -> ViewBatches:
-    """Make batches of ``size`` images; each kind gets half of the memory and of the decoding processes."""
-    workers = spare_workers(-1 if loading.num_workers is None else loading.num_workers, fabric.world_size)
-    workers = -(-workers // 2)
-    decoder = decoder_for(images, views, views.image_size)
-    limit_mb = loading.cache_mb // 2 // fabric.world_size
-    kept = cached(decoder, limit_mb, workers, loading.quiet or not fabric.is_global_zero)
+    """Make batches of ``size`` images, ``steps`` an epoch."""
     plan = BatchPlan(
         num_images=len(images),
         batch_size=size,
         seed=seed,
         min_batch=1,
-        fixed_steps=loading.steps_per_epoch,
+        fixed_steps=steps,
         world_size=fabric.world_size,
         rank=fabric.global_rank,
     )
     return ViewBatches(
         images,
-        kept or decoder,
+        loading.decoder(images, views, fabric),
         plan,
         views,
         fabric,
-        num_workers=workers,
+        num_workers=loading.workers(fabric),
         channels_last=fabric.device.type == "cuda",
     )

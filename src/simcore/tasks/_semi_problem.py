@@ -19,7 +19,7 @@ from simcore.images import ImageSource
 from simcore.registry import name_of
 from simcore.tasks._labels import Labels
 from simcore.tasks._metrics import accuracies, describe
-from simcore.tasks._semi_batches import Loading, SemiBatches
+from simcore.tasks._semi_batches import SemiBatches
 from simcore.tasks._semi_models import Basis, SemiModel
 from simcore.tasks._supervised import Network, answers_on_images, fresh_head
 from simcore.tasks._tuned import label_counts
@@ -117,17 +117,12 @@ class Problem:
     def _batches(self, fabric: Fabric) -> SemiBatches:
         task = self.task
         of_labelled, of_unlabelled = task.num_views
-        loading = Loading(
-            steps_per_epoch=task.steps_per_epoch,
-            seed=task.seed,
-            num_workers=task.num_workers,
-            cache_mb=task.cache_mb,
-            quiet=self.quiet,
-        )
         num_unlabelled = task.batch_size * task.unlabelled_per_labelled
         return SemiBatches(
             (self.images, self.labels, task.weak_strong(self.encoder, *of_labelled), task.batch_size),
             (self.unlabelled.images, task.weak_strong(self.encoder, *of_unlabelled), num_unlabelled),
-            loading,
+            task.loading(quiet=self.quiet),
             fabric,
+            steps_per_epoch=task.steps_per_epoch,
+            seed=task.seed,
         )

@@ -19,10 +19,10 @@ from simcore.embedding import Embedder, Encoder
 from simcore.images import ImageSource
 from simcore.tasks._classes import relabelled
 from simcore.tasks._heads import INIT_STD
+from simcore.tasks._loading import Loading
 from simcore.tasks._metrics import Answers
 from simcore.tasks._scaling import Scaling
 from simcore.training._data import ViewBatches
-from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training.trainable import Moment, StepOutput, Trainable
 from simcore.views import Supervised
@@ -154,9 +154,7 @@ def labelled_views(
         cache_mb: decoded images are kept in memory where they fit into this many MB.
         min_batch: fewest images a process may get at once (batch normalisation needs two).
     """
-    workers = spare_workers(-1 if num_workers is None else num_workers, fabric.world_size)
-    decoder = decoder_for(images, views, views.image_size)
-    kept = cached(decoder, cache_mb // fabric.world_size, workers, quiet or not fabric.is_global_zero)
+    loading = Loading(num_workers=num_workers, cache_mb=cache_mb, quiet=quiet)
     plan = BatchPlan(
         num_images=len(images),
         batch_size=batch_size,
@@ -168,11 +166,11 @@ def labelled_views(
     return LabelledViews(
         labels,
         images,
-        kept or decoder,
+        loading.decoder(images, views, fabric),
         plan,
         views,
         fabric,
-        num_workers=workers,
+        num_workers=loading.workers(fabric),
         channels_last=fabric.device.type == "cuda",
     )
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from simcore.embedding import Encoder
 from simcore.errors import UsageError
 from simcore.settings import setting
+from simcore.tasks._loading import Loading
 from simcore.tasks._task import Task
 from simcore.training import FitSettings
 from simcore.training.settings import OPTIMIZERS
@@ -52,6 +53,10 @@ class TuningTask(Task):
             "seed": self.seed,
         }
         return FitSettings(**{**recipe, **changes})
+
+    def loading(self, *, quiet: bool) -> Loading:
+        """Say how images are loaded."""
+        return Loading(num_workers=self.num_workers, cache_mb=self.cache_mb, quiet=quiet)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

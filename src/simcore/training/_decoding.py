@@ -206,9 +206,9 @@ def _outlive_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(SECONDS_TO_SAVE))
 
 
-def spare_workers(num_workers: int, world_size: int) -> int:
-    """Take ``num_workers`` as it is, or for -1 the cores that this process may use beside its own."""
-    if num_workers >= 0:
+def spare_workers(num_workers: int | None, world_size: int) -> int:
+    """Take ``num_workers`` as it is, or for -1 and None the cores that this process may use beside its own."""
+    if num_workers is not None and num_workers >= 0:
         return num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(MAX_WORKERS, cores // world_size - 1))

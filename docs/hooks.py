@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simcore import registry
-from simcore.cli import COMMANDS, Command, _parser_for
+from simcore.cli import COMMANDS, Command, parser_for
 from simcore.settings import Field, fields_of
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def strategies_page() -> str:
 
 
 def _command(command: Command) -> str:
-    parser = _parser_for(command, [])
+    parser = parser_for(command, [])
     rows = [_row(action) for action in parser._actions if action.dest != "help"]
     examples = "\n".join(example for example in command.examples)
     table = "| | | default |\n|---|---|---|\n" + "".join(rows)

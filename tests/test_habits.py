@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from simcore import registry
-from simcore.cli import COMMANDS, _parser_for, completion, main
+from simcore.cli import COMMANDS, completion, main, parser_for
 from simcore.errors import SimcoreWarning, UsageError
 from simcore.progress import Progress, styled
 from simcore.settings import fields_of
@@ -43,7 +43,7 @@ def run(*words: str, **options):
 def test_an_example_of_the_help_is_right_usage(command, example):
     program, name, *words = shlex.split(example)
     assert (program, name) == ("simcore", command.name)
-    parser = _parser_for(command, words)
+    parser = parser_for(command, words)
     if "--help" in words:
         with pytest.raises(SystemExit) as stop:
             parser.parse_all(words)
@@ -66,7 +66,7 @@ def strategies():
 @pytest.mark.parametrize(("command", "package", "name"), strategies(), ids=lambda part: getattr(part, "name", part))
 def test_every_setting_of_every_strategy_is_a_flag_that_a_variable_presets(command, package, name, monkeypatch):
     words = {"selection": ["--selector", name], "methods": ["--method", name]}.get(package, [name])
-    parser = _parser_for(command, words)
+    parser = parser_for(command, words)
     for field in fields_of(registry.find(package, name)):
         action = next((a for a in parser._actions if field.flag in a.option_strings), None)
         assert action is not None, f"{field.flag} is no flag of {command.name}"
@@ -76,7 +76,7 @@ def test_every_setting_of_every_strategy_is_a_flag_that_a_variable_presets(comma
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_flag_of_every_command_can_be_preset(command, monkeypatch):
-    parser = _parser_for(command, [])
+    parser = parser_for(command, [])
     flags = [a for a in parser._actions if a.option_strings and a.dest != "help"]
     for action in flags:
         sample = "on" if action.nargs == 0 else next(iter(action.choices or ["7"]))
@@ -91,7 +91,7 @@ def test_a_flag_beats_its_variable_and_a_list_splits_at_blanks(monkeypatch):
     monkeypatch.setenv("SIMCORE_K", "1 5")
     monkeypatch.setenv("SIMCORE_ENCODER", "'runs/a b' runs/c")
     words = ["knn", "--train", "x", "--test", "x", "--out", "o"]
-    parser = _parser_for(evaluate, words)
+    parser = parser_for(evaluate, words)
     parser.take_variables()
     assert parser.parse_all(words).k == [1, 5]
     assert parser.parse_all(words).encoder == ["runs/a b", "runs/c"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simcore import registry
-from simcore.cli import COMMANDS, _parser_for
+from simcore.cli import COMMANDS, parser_for
 from simcore.settings import fields_of
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_every_command_and_flag_is_on_its_page(hooks):
     page = hooks.commands_page()
     for command in COMMANDS:
         text = part(page, f"## simcore {command.name}")
-        for action in _parser_for(command, [])._actions:
+        for action in parser_for(command, [])._actions:
             if action.dest != "help":
                 assert all(f"`{flag}`" in text for flag in action.option_strings), action.option_strings
 
@@ -90,7 +90,7 @@ def known_flags() -> set[str]:
                     continue
             elif words and command.strategies[0] in ("selection", "methods"):
                 continue
-            known |= {flag for action in _parser_for(command, words)._actions for flag in action.option_strings}
+            known |= {flag for action in parser_for(command, words)._actions for flag in action.option_strings}
     return known
 
 

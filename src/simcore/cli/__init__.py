@@ -1,0 +1,98 @@
+"""The command line: the only room that reads argv.
+
+A command is a class with three parts (see :mod:`simcore.cli._command`): ``add`` declares its flags, ``run`` does the
+work through the pipeline and gives a JSON-ready result, ``show`` prints that result for a person. Modules without an
+underscore hold the commands, a family each; :mod:`simcore.cli._listing` names them all. The settings of a strategy
+become flags by themselves, and ``SIMCORE_<FLAG>`` gives any flag a default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from simcore.cli._command import Command, parser_for
+from simcore.cli._listing import COMMANDS, chosen, completion
+from simcore.cli._parser import SWITCH
+from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.progress import styled
+
+__all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit code: 0 done, 1 cannot be done, 2 wrong usage, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    with _spoken(argv):
+        try:
+            _run(argv)
+        except SimcoreError as error:
+            if _is_verbose(argv):
+                _tell(traceback.format_exc().rstrip())
+            _tell(f"simcore: {styled('error:', 'red')} {error}")
+            return error.exit_code
+        except KeyboardInterrupt:
+            _tell("simcore: interrupted; run the same command again to go on")
+            return 128 + signal.SIGINT
+        except BrokenPipeError:
+            # Whoever read stdout has left, with what they wanted; nothing more can be said there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    command = chosen(argv)
+    if command is None:
+        return
+    parser = parser_for(command, argv[1:])
+    taken = parser.take_variables()
+    args = parser.parse_all(argv[1:])
+    began = time.monotonic()
+    if args.verbose:
+        for variable, text in taken.items():
+            _tell(f"{variable}={text}")
+    result = command.run(args)
+    if args.verbose:
+        _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
+    lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+
+
+def _is_verbose(argv: Sequence[str]) -> bool:
+    return "--verbose" in argv or "-v" in argv or SWITCH.get(os.environ.get("SIMCORE_VERBOSE", "").lower(), False)
+
+
+@contextlib.contextmanager
+def _spoken(argv: Sequence[str]) -> Iterator[None]:
+    """Say warnings in one line each, and let no name that a stream cannot write end the job."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if _is_verbose(argv) else "ignore")
+        warnings.simplefilter("always", SimcoreWarning)
+        warnings.showwarning = _tell_warning
+        yield
+
+
+def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Say a warning in one line; those of other libraries only get here when asked for."""
+    whose = "" if issubclass(category, SimcoreWarning) else f"{category.__name__}: "
+    _tell(f"{styled('warning:', 'yellow')} {whose}{message}")
+
+
+def _tell(line: str) -> None:
+    """Write a line on stderr, if anyone still reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)

@@ -29,10 +29,19 @@ def test_help_and_names_load_nothing_big(code):
     assert loaded(code) == set()
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS if command.name != "pretrain"])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_no_command_s_help_loads_torch(command):
-    """Those of pretrain's methods are torch modules themselves."""
     assert not {"torch", "pandas", "sklearn"} & loaded(HELP.format(words=[command, "--help"]))
+
+
+def test_the_flags_of_no_strategy_need_torch():
+    """The script of completion asks for those of every command and every strategy."""
+    assert not {"torch", "pandas", "sklearn"} & loaded(HELP.format(words=["--completion", "bash"]))
+
+
+def test_a_mistake_in_a_flag_of_a_method_is_told_before_torch_is_loaded():
+    words = ["pretrain", "--target", "x", "--out", "o", "--method", "mae", "--mask-ratio", "half"]
+    assert not {"torch"} & loaded(f"from simcore.cli import main; assert main({words!r}) == 2").difference({""})
 
 
 @pytest.mark.parametrize(

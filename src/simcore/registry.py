@@ -22,13 +22,18 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(home.__path__) if not m.name.startswith("_"))
 
 
-def find(package: str, name: str) -> type[Any]:
-    """Import the strategy class called ``name`` (``-`` and ``_`` are the same) of ``simcore.<package>``."""
+def home(package: str, name: str) -> str:
+    """Give the module of the strategy called ``name`` (``-`` and ``_`` are the same) of ``simcore.<package>``."""
     module_name = name.replace("-", "_")
     known = names(package)
     if module_name not in known:
         raise UsageError(f"no {_ONE_OF[package]} is called '{name}'{suggest(module_name, known)}")
-    module = importlib.import_module(f"simcore.{package}.{module_name}")
+    return f"simcore.{package}.{module_name}"
+
+
+def find(package: str, name: str) -> type[Any]:
+    """Import the strategy class called ``name`` of ``simcore.<package>``."""
+    module = importlib.import_module(home(package, name))
     strategy: type[Any] = getattr(module, module.__all__[0])
     return strategy
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from simcore import registry
 from simcore.cli._parser import Parser
+from simcore.outline import outline
 from simcore.settings import Field, build, fields_of
 
 # The flag that names a strategy; where there is none, it is the first word.
@@ -28,6 +29,11 @@ def named_in(argv: Sequence[str], package: str) -> str | None:
     known = registry.names(package)
     first = argv[0] if argv and not argv[0].startswith("-") else None
     return first or next((word for word in argv if word.replace("-", "_") in known), None)
+
+
+def outlined(package: str, name: str) -> type[Any]:
+    """Give the settings of a strategy without importing it, so that help and mistakes in argv are told at once."""
+    return outline(registry.home(package, name))
 
 
 def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Sequence[str] = ()) -> None:

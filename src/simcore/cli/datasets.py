@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from simcore import registry
 from simcore.cli._command import Command, Result
-from simcore.cli._strategies import add_settings, named_in, strategy_from
+from simcore.cli._strategies import add_settings, named_in, outlined, strategy_from
 from simcore.errors import UsageError
 from simcore.settings import suggest
 
@@ -66,7 +66,7 @@ class Prepare(Command):
         parser.add_argument("--copy", action="store_true", help="copy the images into class folders")
         parser.add_argument("--attribute", metavar="NAME", help="take another attribute as the label")
         if asked := named_in(argv, "datasets"):
-            add_settings(parser, registry.find("datasets", asked))
+            add_settings(parser, outlined("datasets", asked))
 
     def run(self, args: argparse.Namespace) -> Result:
         """Prepare."""

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 
 from simcore import registry
 from simcore.cli._command import Command, Result
-from simcore.cli._flags import (
-    ENCODER_HELP,
-    SOURCE_HELP,
-    add_embed_flags,
-    add_encoder_flags,
-    embed_settings,
-)
-from simcore.cli._strategies import add_settings, named_in, strategy_from
+from simcore.cli._flags import ENCODER_HELP, SOURCE_HELP, add_embed_flags, add_encoder_flags, embed_settings
+from simcore.cli._strategies import add_settings, named_in, outlined, strategy_from
 
 if TYPE_CHECKING:
     from simcore.artifacts import Report as EvaluationReport
@@ -49,7 +43,7 @@ class Evaluate(Command):
         parser.add_argument("--attributes", metavar="NAME", nargs="+", default=[], help=text)
         add_encoder_flags(parser, required=True, several=True)
         if asked := named_in(argv, "tasks"):
-            task = registry.find("tasks", asked)
+            task = outlined("tasks", asked)
             if task.takes_unlabelled:
                 text = "unlabelled images or a coreset, beside the train images that keep no label"
                 parser.add_argument("--unlabelled", metavar="SRC", help=text)

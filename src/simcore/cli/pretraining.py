@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 from simcore import registry
 from simcore.cli._command import Command, Result
-from simcore.cli._flags import (
-    SOURCE_HELP,
-)
-from simcore.cli._strategies import add_settings, peek, strategy_from
+from simcore.cli._flags import SOURCE_HELP
+from simcore.cli._strategies import add_settings, outlined, peek, strategy_from
 from simcore.errors import UsageError
 
 
@@ -43,7 +41,7 @@ class Pretrain(Command):
         parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
         parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
         add_settings(parser, PretrainSettings)
-        add_settings(parser, registry.find("methods", method))
+        add_settings(parser, outlined("methods", method))
 
     def run(self, args: argparse.Namespace) -> Result:
         """Pretrain."""

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 
 from simcore import registry
 from simcore.cli._command import Command, Result
-from simcore.cli._flags import (
-    SOURCE_HELP,
-    add_embed_flags,
-    add_encoder_flags,
-    embed_settings,
-)
-from simcore.cli._strategies import add_settings, peek, strategy_from
+from simcore.cli._flags import SOURCE_HELP, add_embed_flags, add_encoder_flags, embed_settings
+from simcore.cli._strategies import add_settings, outlined, peek, strategy_from
 
 
 class Select(Command):
@@ -42,7 +37,7 @@ class Select(Command):
         parser.add_argument("--budget", metavar="N|P%%", help="how many images, or which share of the pool")
         add_encoder_flags(parser, required=False)
         add_embed_flags(parser)
-        add_settings(parser, registry.find("selection", selector))
+        add_settings(parser, outlined("selection", selector))
 
     def run(self, args: argparse.Namespace) -> Result:
         """Select."""

@@ -6,7 +6,7 @@
     export    Selection         -> the chosen images, copied out
     pretrain  images + coreset  -> Checkpoint
     evaluate  Checkpoint        -> Report
-    predict   a trained head    -> a class for each image
+    predict   a trained head    -> classes, boxes or masks of images
     report    Selection         -> one HTML page
 
 Each stage takes sources, paths or the artifacts of earlier stages, and leaves its own where ``out`` says. Rooms
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from simcore.embedding import Encoder
     from simcore.images.export import ExportSummary
     from simcore.images.inspect import Inspection
+    from simcore.tasks._predict import Predicted
     from simcore.training import PretrainSettings
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -218,16 +219,17 @@ def predict(
     top: int = 1,
     quiet: bool = False,
     **settings: Any,
-) -> pa.Table:
-    """Name the class of every readable image with a head that ``evaluate`` left; ``out`` is .csv or .parquet."""
-    from simcore.embedding import Embedder
-    from simcore.tasks import load_predictor, save_predictions
-    from simcore.tasks import predict as classify
+) -> Predicted:
+    """Use a head that ``evaluate`` left on every readable image.
 
-    model, network = load_predictor(head, encoder=encoder, device=settings.get("device", "auto"))
-    table = classify(model, Embedder(network, quiet=quiet, **settings), _labelled(source, "all"), top=top)
-    save_predictions(table, out)
-    return table
+    What ``out`` must be depends on the head: .csv or .parquet for classes, .json (COCO's form) for the boxes of a
+    detector, a new folder for the masks of a segmenter.
+    """
+    from simcore.tasks import predict_into
+
+    images = _labelled(source, "all")
+    done: Predicted = predict_into(out, head, images, encoder=encoder, top=top, quiet=quiet, **settings)
+    return done
 
 
 def report(

@@ -15,11 +15,12 @@ from simcore.embedding import load_encoder
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import open_images
 from simcore.images.boxes import Boxes, boxes_of
+from simcore.tasks._coco_form import CocoForm
 from simcore.tasks._detection_scenes import BoxScenes, SafeCrop, WholeScene, boxed_sets
-from simcore.tasks._detection_score import average_precision, write_coco
+from simcore.tasks._detection_score import average_precision
 from simcore.tasks._detector import Detector, Found, Suppression, anchors
 from simcore.tasks._pyramid import pyramid_of
-from simcore.tasks._scenes import seeded
+from simcore.tasks._scenes import fitted, seeded
 from simcore.tasks.detection import Detection, load_detector
 
 pytest.importorskip("faster_coco_eval", reason="needs the extra [detection]")
@@ -113,7 +114,7 @@ def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path):
     kept = json.loads((tmp_path / "predictions.json").read_text())
     again = [
         (10 * row, {"red": 3, "green": 7}[detector.classes[label]], round(score, 6))
-        for row, found in detector(sources[1])
+        for (row, *_), found in detector(sources[1])
         for label, score in zip(found.boxes.labels, found.scores.tolist(), strict=True)
     ]
     assert [(entry["image_id"], entry["category_id"]) for entry in kept] == [entry[:2] for entry in again]
@@ -191,13 +192,13 @@ def test_anchors_double_from_level_to_level():
 
 def scenes(sources, **changes):
     sets = boxed_sets(*sources)
-    settings = {"min_size": 32, "max_size": 48, **changes}
+    settings = {"short_side": 32, "long_side": 48, **changes}
     return BoxScenes(source=sets.train, numbers=sets.numbers(sets.train), **settings)
 
 
 def test_boxes_stay_on_what_they_frame_whatever_is_drawn(sources):
     """After crop, flip and resize the pixels inside a box have the colour of its class; none is lost."""
-    maker = scenes(sources, min_size=64, max_size=200)
+    maker = scenes(sources, short_side=64, long_side=200)
     for row in range(1, 6):
         for seed in range(8):
             with seeded(seed):
@@ -249,15 +250,15 @@ def test_a_safe_crop_holds_every_box_and_reaches_every_border():
 @pytest.mark.parametrize(
     ("size", "expected"), [((100, 100), (200, 200)), ((100, 150), (200, 300)), ((100, 400), (83, 333))]
 )
-def test_the_short_side_is_resized_unless_the_long_one_passes_its_limit(sources, size, expected):
-    assert scenes(sources, min_size=200, max_size=333).resized(*size) == expected
+def test_the_short_side_is_resized_unless_the_long_one_passes_its_limit(size, expected):
+    assert fitted(*size, 200, 333) == expected
 
 
 def test_the_truth_of_an_image_lies_inside_it_though_no_file_told_its_size(tmp_path):
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     (tmp_path / "list.csv").write_text("path,label,boxes\na.png,x,-5 2 9 99;30 0 40 5;3 3 4 4\n")
     source = open_images(tmp_path / "list.csv")
-    whole = BoxScenes(source=source, numbers=np.array([0]), min_size=16, max_size=64).scene(0, augmented=False)
+    whole = BoxScenes(source=source, numbers=np.array([0]), short_side=16, long_side=64).scene(0, augmented=False)
     assert whole.truth.edges.tolist() == [[0, 2, 9, 10], [3, 3, 4, 4]]
     assert whole.pixels.shape == (3, 16, 32)
 
@@ -301,6 +302,14 @@ def test_suppression_against_a_literal_loop(across):
     assert kept["labels"].tolist() == labels[expected].tolist()
 
 
+def test_what_has_no_area_in_the_image_is_not_found():
+    edges = torch.tensor([[0.0, 0, 0, 9], [2, 3, 8, 9], [4, 9, 7, 9]])
+    answer = {"boxes": edges, "scores": torch.tensor([0.9, 0.8, 0.7]), "labels": torch.tensor([0, 1, 0])}
+    kept = Suppression()(answer)
+    assert kept["boxes"].tolist() == [[2, 3, 8, 9]]
+    assert kept["labels"].tolist() == [1]
+
+
 def random_sets(seed, num_images=12, num_classes=3):
     generator = np.random.default_rng(seed)
     found, truth = [], []
@@ -315,7 +324,8 @@ def random_sets(seed, num_images=12, num_classes=3):
         every = np.concatenate([near, np.concatenate([noise, noise + 20], 1)])
         labels = np.concatenate([truth[-1].labels, generator.integers(0, num_classes, 3)])
         order = np.argsort(-(scores := generator.uniform(size=len(every))), kind="stable")
-        found.append(Found(row, boxes(every[order], labels[order]), scores[order].astype(np.float32)))
+        scored = boxes(every[order], labels[order]), scores[order].astype(np.float32)
+        found.append(Found(row, (200, 200), *scored))
     return found, truth
 
 
@@ -329,9 +339,11 @@ def test_average_precision_against_pycocotools(seed, tmp_path):
     for row in range(len(found)):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{row:02d}.png")
     source = open_images(tmp_path)
-    write_coco(tmp_path, source, ["a", "b", "c"], [1, 2, 3], found, truth, [(200, 200)] * len(found))
+    form = CocoForm.of(source, ["a", "b", "c"], [1, 2, 3])
+    there = {one.row: (one.size, true) for one, true in zip(found, truth, strict=True)}
+    (tmp_path / "truth.json").write_text(json.dumps(form.truth(there)))
     known = coco.COCO(str(tmp_path / "truth.json"))
-    scorer = COCOeval(known, known.loadRes(str(tmp_path / "predictions.json")), "bbox")
+    scorer = COCOeval(known, known.loadRes([entry for one in found for entry in form.results(one)]), "bbox")
     scorer.evaluate()
     scorer.accumulate()
     scorer.summarize()
@@ -347,7 +359,7 @@ def test_average_precision_against_pycocotools(seed, tmp_path):
 def test_truth_given_back_as_found_is_perfect_for_every_class():
     _, truth = random_sets(9)
     truth = [boxes(true.edges, true.labels) for true in truth]
-    found = [Found(row, true, np.ones(len(true), np.float32)) for row, true in enumerate(truth)]
+    found = [Found(row, (200, 200), true, np.ones(len(true), np.float32)) for row, true in enumerate(truth)]
     figures, per_class = average_precision(found, truth, ["a", "b", "c"])
     assert figures["mean_ap"] == pytest.approx(100)
     assert per_class == pytest.approx({"a": 100, "b": 100, "c": 100})

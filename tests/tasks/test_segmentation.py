@@ -20,8 +20,8 @@ from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images import open_images
 from simcore.images.mask_classes import IGNORED, MaskClasses
 from simcore.tasks._rebuild import rebuilt
-from simcore.tasks._scenes import seeded
-from simcore.tasks._segmentation_scenes import MaskScenes, RandomShortSide, masked_sets, short_side_to, train_transform
+from simcore.tasks._scenes import resized, seeded
+from simcore.tasks._segmentation_scenes import MaskScenes, RandomShortSide, masked_sets, train_transform
 from simcore.tasks._segmentation_score import confusion, figures, ious
 from simcore.tasks._segmenter import Segmenter, dilated, enlarged_classes, pixel_loss
 from simcore.tasks.segmentation import Segmentation, load_segmenter
@@ -91,7 +91,7 @@ def test_what_was_left_gives_the_same_masks_again(encoder, sources, tmp_path):
     Segmentation(**QUICK).run(encoder, *sources, out=tmp_path, quiet=True)
     segmenter = load_segmenter(tmp_path)
     assert segmenter.classes == ("0", "1")
-    for row, found in segmenter(sources[1]):
+    for (row, *_), found in segmenter(sources[1]):
         assert (np.asarray(Image.open(tmp_path / "masks" / f"{row:06d}.png")) == found).all()
     with pytest.raises(SimcoreError, match="cannot be read"):
         load_segmenter(tmp_path / "masks")
@@ -250,7 +250,7 @@ def maker(sources, crop_size=32):
         source=sets.train,
         code=sets.train_code,
         numbers=sets.numbers(sets.train_code),
-        crop_size=crop_size,
+        short_side=crop_size,
         base_size=36,
     )
 
@@ -287,7 +287,7 @@ def test_scales_are_drawn_from_half_to_twice():
             sides.append(RandomShortSide(128, 512).make_params([])["side"])
     assert 128 <= min(sides) < 140
     assert 500 < max(sides) <= 512
-    assert short_side_to(torch.zeros(3, 10, 25), 20).shape == (3, 20, 50)
+    assert resized(torch.zeros(3, 10, 25), 20).shape == (3, 20, 50)
 
 
 def test_a_scene_depends_on_its_seed_alone(sources):

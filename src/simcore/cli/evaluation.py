@@ -112,23 +112,33 @@ def _short_names(paths: Sequence[str]) -> list[str]:
     return [name if last.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(last, start=1)]
 
 
+WRITTEN_HELP = """\
+Of a classifier's head: id, class and probability of each image. Of a detector: one file in COCO's form, with images
+(file names, sizes), categories, and boxes (annotations) with scores in pixels of the whole image. Of a segmenter:
+masks/NNNNNN.png of each image's own size, numbered by its place in the source, whose values index into the classes that
+predictions.json names beside the id of each mask's image. Images that cannot be read are left out, told and counted."""
+
+
 class Predict(Command):
-    """Use a trained head."""
+    """Use a trained head, detector or segmenter."""
 
     name = "predict"
-    summary = "name the class of each image with a head that evaluate left"
+    summary = "use what evaluate trained on new images: their classes, boxes or masks"
     examples = (
         "simcore predict photos/ --head eval/cars --out classes.csv",
         "simcore predict photos/ --head eval/cars --top 5 --out classes.parquet",
+        "simcore predict photos/ --head eval/detection --out boxes.json",
+        "simcore predict photos/ --head eval/segmentation --out masks/",
     )
-    notes = SOURCE_HELP
+    notes = f"{WRITTEN_HELP}\n\n{SOURCE_HELP}"
 
     def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
         """Declare the flags."""
         parser.add_argument("source", metavar="SOURCE")
         parser.add_argument("--head", metavar="DIR", required=True, help="folder that `simcore evaluate` left")
         parser.add_argument("--encoder", metavar="ENC", help="the head's encoder, if it lies elsewhere now")
-        parser.add_argument("--out", metavar="FILE", required=True, help=".csv or .parquet: id, class, probability")
+        text = "a .csv or .parquet file for classes, a .json file for boxes, a new folder for masks"
+        parser.add_argument("--out", metavar="PATH", required=True, help=text)
         parser.add_argument("--top", type=int, default=1, metavar="N", help="classes named an image (default: 1)")
         add_embed_flags(parser)
 
@@ -137,5 +147,4 @@ class Predict(Command):
         from simcore import pipeline
 
         settings = {"encoder": args.encoder, "top": args.top, **embed_settings(args)}
-        table = pipeline.predict(args.head, args.source, out=args.out, **settings)
-        return {"out": args.out, "num_images": table.num_rows // args.top}
+        return pipeline.predict(args.head, args.source, out=args.out, **settings).to_json()

@@ -22,6 +22,7 @@ _HOMES = {
     "match_classes": "_classes",
     "plain_label_budget": "_labels",
     "predict": "_predict",
+    "predict_into": "_predict",
     "run_attributes": "_attributes",
     "save_predictions": "_predict",
 }

@@ -18,7 +18,7 @@ from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.images import ImageSource
 from simcore.images.boxes import Boxes, box_labels, boxed_rows, boxes_of
 from simcore.tasks._classes import ClassMap, match_classes, relabelled
-from simcore.tasks._scenes import Scenes
+from simcore.tasks._scenes import PlainScenes, fitted
 
 DETAIL = 2  # a training image is decoded at no less than this many times the short side that it ends at
 
@@ -36,7 +36,7 @@ class TrainScene(NamedTuple):
 
 
 class WholeScene(NamedTuple):
-    """One image to be measured on: ``pixels`` uint8 [3, H, W] resized, ``truth`` and ``size`` those of the whole."""
+    """One image to be measured on: a :class:`PlainScene` with ``truth`` in pixels of the whole image."""
 
     row: int
     pixels: Tensor
@@ -45,50 +45,45 @@ class WholeScene(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class BoxScenes(Scenes):
+class BoxScenes(PlainScenes):
     """Rows of a source with boxes, for a detector.
 
     Attributes:
         numbers: class number of each label of the source, int64 [num_labels]; -1 for a class that is not taken.
-        min_size, max_size: the short side after resizing, and what the long side may be at most.
     """
 
     numbers: npt.NDArray[np.int64]
-    min_size: int
-    max_size: int
 
     def scene(self, row: int, *, augmented: bool) -> TrainScene | WholeScene:
         """Give a random crop around all boxes, flipped at random, or the whole image with its truth."""
-        decoded = self.source.decode(row, short_side=self.min_size * (DETAIL if augmented else 1))
-        whole = boxes_of(self.source, row).inside(decoded.width, decoded.height)
-        truth = Boxes(whole.edges, self.numbers[whole.labels], whole.crowd)
-        truth = truth.take(truth.labels >= 0)
-        height, width = decoded.pixels.shape[:2]
-        pixels = tv_tensors.Image(torch.from_numpy(decoded.pixels).permute(2, 0, 1))
         if not augmented:
-            resized = self.resized(height, width)
-            return WholeScene(
-                row, _plain(v2.functional.resize(pixels, list(resized))), (decoded.width, decoded.height), truth
-            )
+            plain = self.plain(row)
+            return WholeScene(*plain, self._truth(row, *plain.size))
+        decoded = self.source.decode(row, short_side=DETAIL * self.short_side)
+        truth = self._truth(row, decoded.width, decoded.height)
+        height, width = decoded.pixels.shape[:2]
         scale = np.array([width / decoded.width, height / decoded.height] * 2)
-        return self._augmented(pixels, truth.take(~truth.crowd), scale)
+        return self._augmented(decoded.pixels, dataclasses.replace(truth, edges=truth.edges * scale))
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Give height and width after resizing: short side to ``min_size``, unless the long one passed its limit."""
-        scale = min(self.min_size / min(height, width), self.max_size / max(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
+    def _truth(self, row: int, width: int, height: int) -> Boxes:
+        """Give the boxes of classes that are taken, clipped to the whole image."""
+        every = boxes_of(self.source, row).inside(width, height)
+        boxes = Boxes(every.edges, self.numbers[every.labels], every.crowd)
+        return boxes.take(boxes.labels >= 0)
 
-    def _augmented(self, pixels: tv_tensors.Image, truth: Boxes, scale: npt.NDArray[np.float64]) -> TrainScene:
-        boxes = tv_tensors.BoundingBoxes(
-            torch.from_numpy(truth.edges * scale).float(), format="XYXY", canvas_size=tuple(pixels.shape[-2:])
-        )
-        labels = torch.from_numpy(truth.labels)
-        pixels, boxes = v2.Compose([SafeCrop(), v2.RandomHorizontalFlip()])(pixels, boxes)
-        size = list(self.resized(*pixels.shape[-2:]))
-        pixels, boxes = (v2.functional.resize(part, size) for part in (pixels, boxes))
+    def _augmented(self, pixels: npt.NDArray[np.uint8], truth: Boxes) -> TrainScene:
+        """Crop, flip and resize pixels [H, W, 3] and boxes in them together; crowds are nothing to learn."""
+        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        learnt = truth.take(~truth.crowd)
+        edges = torch.from_numpy(learnt.edges).float()
+        boxes = tv_tensors.BoundingBoxes(edges, format="XYXY", canvas_size=pixels.shape[:2])
+        image, boxes = v2.Compose([SafeCrop(), v2.RandomHorizontalFlip()])(image, boxes)
+        height, width = image.shape[-2:]
+        size = fitted(height, width, self.short_side, self.long_side)
+        image, boxes = (v2.functional.resize(part, list(size)) for part in (image, boxes))
         tidy = v2.Compose([v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0)])
-        kept: dict[str, Any] = tidy({"boxes": boxes, "labels": labels})
-        return TrainScene(_plain(pixels), _plain(kept["boxes"]), kept["labels"])
+        kept: dict[str, Any] = tidy({"boxes": boxes, "labels": torch.from_numpy(learnt.labels)})
+        return TrainScene(_plain(image), _plain(kept["boxes"]), kept["labels"])
 
 
 class SafeCrop(v2.Transform):  # type: ignore[misc]

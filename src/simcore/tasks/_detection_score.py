@@ -1,20 +1,15 @@
-"""Average precision of found boxes, and boxes as COCO JSON."""
+"""Average precision of found boxes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from simcore.artifacts.files import write_json
 from simcore.errors import SimcoreError
-from simcore.images import ImageSource
 from simcore.images.boxes import Boxes
-from simcore.images.coco_json import IMAGE_ID
 from simcore.tasks._detector import Found
 
 FIGURES = {"mean_ap": "map", "mean_ap50": "map_50", "mean_ap75": "map_75", "mean_recall": "mar_100"}
@@ -63,69 +58,3 @@ def average_precision(
 
 def _tensors(boxes: Boxes) -> dict[str, Tensor]:
     return {"boxes": torch.from_numpy(boxes.edges).float(), "labels": torch.from_numpy(boxes.labels)}
-
-
-def image_ids(source: ImageSource) -> list[int]:
-    """Give the number of each image: that of its COCO file, or else its place counted from 1."""
-    if IMAGE_ID in source.listing.column_names and not source.listing[IMAGE_ID].null_count:
-        return [int(number) for number in source.listing[IMAGE_ID].to_pylist()]
-    return list(range(1, len(source) + 1))
-
-
-def category_ids(source: ImageSource, classes: Sequence[str]) -> list[int]:
-    """Give the number of each class: that of its COCO file, or else its place counted from 1."""
-    number = dict(zip(source.classes, source.category_ids, strict=False))
-    known = [number.get(name) for name in classes]
-    return [n for n in known if n is not None] if None not in known else list(range(1, len(classes) + 1))
-
-
-def write_coco(
-    out: Path, source: ImageSource, classes: Sequence[str], categories: Sequence[int], found: Sequence[Found],
-    truth: Sequence[Boxes], sizes: Sequence[tuple[int, int]],
-) -> None:  # fmt: skip
-    """Leave ``predictions.json`` (COCO results) and ``truth.json`` (COCO annotations of the images measured on)."""
-    ids, names = image_ids(source), source.table["id"].to_pylist()
-    predictions = [
-        {"image_id": ids[one.row], "category_id": categories[label], "bbox": _sides(edges), "score": round(score, 6)}
-        for one in found
-        for edges, label, score in zip(
-            one.boxes.edges.tolist(), one.boxes.labels.tolist(), one.scores.tolist(), strict=True
-        )
-    ]
-    images = [
-        {"id": ids[one.row], "file_name": names[one.row], "width": width, "height": height}
-        for one, (width, height) in zip(found, sizes, strict=True)
-    ]
-    content = {
-        "images": images,
-        "categories": [{"id": number, "name": name} for number, name in zip(categories, classes, strict=True)],
-        "annotations": _annotations(found, truth, ids, categories),
-    }
-    write_json(out / "predictions.json", predictions)
-    write_json(out / "truth.json", content)
-
-
-def _annotations(
-    found: Sequence[Found], truth: Sequence[Boxes], ids: Sequence[int], categories: Sequence[int]
-) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = []
-    for one, true in zip(found, truth, strict=True):
-        for edges, label, crowd in zip(true.edges.tolist(), true.labels.tolist(), true.crowd.tolist(), strict=True):
-            sides = _sides(edges)
-            listed.append(
-                {
-                    "id": len(listed) + 1,
-                    "image_id": ids[one.row],
-                    "category_id": categories[label],
-                    "bbox": sides,
-                    "area": sides[2] * sides[3],
-                    "iscrowd": int(crowd),
-                }
-            )
-    return listed
-
-
-def _sides(edges: Sequence[float]) -> list[float]:
-    """Turn left, top, right, bottom into left, top, width, height."""
-    left, top, right, bottom = edges
-    return [round(value, 6) for value in (left, top, right - left, bottom - top)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -19,9 +19,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from simcore.embedding import Encoder
 from simcore.images.boxes import Boxes, clipped
+from simcore.tasks._dense_model import DenseModel, drawn_weights
 from simcore.tasks._detection_scenes import TrainScene, WholeScene
 from simcore.tasks._pyramid import Pyramid, pyramid_of
-from simcore.tasks._scene_task import DenseModel, drawn_weights
+from simcore.tasks._scenes import PlainScene, by_shape
 from simcore.training import Moment, StepOutput
 
 CHANNELS = 256
@@ -32,11 +33,19 @@ MAX_FOUND = 100  # an image
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
-    """What was found in one image, best first: boxes in pixels of the whole image, and a score in 0…1 for each."""
+    """What was found in one image, best first.
+
+    Attributes:
+        row: of the image in its source.
+        size: width and height of the whole image in pixels.
+        boxes: in pixels of the whole image.
+        scores: float32 [n], 0 to 1.
+    """
 
     row: int
+    size: tuple[int, int]
     boxes: Boxes
-    scores: np.ndarray[Any, np.dtype[np.float32]]
+    scores: npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +60,13 @@ class Suppression:
     min_score: float = 0.05
 
     def __call__(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Keep at most ``MAX_FOUND``."""
-        boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
+        """Keep at most ``MAX_FOUND``; what lay outside the image, and so has no area in it, goes first.
+
+        Shape:
+            - boxes: float32 [n, 4] as left, top, right, bottom; scores: float32 [n]; labels: int64 [n].
+        """
+        inside = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(1)
+        boxes, scores, labels = (found[name][inside] for name in ("boxes", "scores", "labels"))
         kept = nms(boxes, scores, self.iou) if self.across_classes else batched_nms(boxes, scores, labels, self.iou)
         kept = kept[:MAX_FOUND]
         return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
@@ -104,6 +118,8 @@ class Detector(DenseModel):
         anchor_size: side of the smallest anchor in pixels; it doubles from level to level.
     """
 
+    network: RetinaNet
+
     def __init__(
         self, encoder: Encoder, *, num_classes: int, anchor_size: int, backbone_lr_scale: float, seed: int
     ) -> None:
@@ -139,12 +155,16 @@ class Detector(DenseModel):
         )
 
     @torch.no_grad()
-    def detect(self, scenes: Sequence[WholeScene], suppression: Suppression) -> list[Found]:
+    def detect(self, scenes: Sequence[PlainScene | WholeScene], suppression: Suppression) -> list[Found]:
         """Find the objects in some images; the network must be in evaluation mode."""
         device = next(self.network.parameters()).device
         self.network.score_thresh = suppression.min_score
-        answers = self.network([scene.pixels.to(device).float() / 255.0 for scene in scenes])
-        return [_found(scene, suppression(answer)) for scene, answer in zip(scenes, answers, strict=True)]
+        found: dict[int, Found] = {}
+        for same in by_shape(scenes):
+            answers = self.network([scene.pixels.to(device).float() / 255.0 for scene in same])
+            for scene, answer in zip(same, answers, strict=True):
+                found[scene.row] = _found(scene, suppression(answer))
+        return [found[scene.row] for scene in scenes]
 
 
 def anchors(smallest: int, num_levels: int) -> AnchorGenerator:
@@ -154,15 +174,10 @@ def anchors(smallest: int, num_levels: int) -> AnchorGenerator:
     return AnchorGenerator(sizes, (ASPECTS,) * num_levels)
 
 
-def _found(scene: WholeScene, answer: dict[str, Tensor]) -> Found:
+def _found(scene: PlainScene | WholeScene, answer: dict[str, Tensor]) -> Found:
     height, width = scene.pixels.shape[-2:]
     scale = np.array([scene.size[0] / width, scene.size[1] / height] * 2)
     edges = clipped(answer["boxes"].double().cpu().numpy() * scale, *scene.size)
     labels = answer["labels"].cpu().numpy()
     boxes = Boxes(edges, labels, np.zeros(len(labels), bool))
-    return Found(scene.row, boxes, answer["scores"].float().cpu().numpy())
-
-
-def is_finite(found: Found) -> bool:
-    """Whether all of it is numbers."""
-    return bool(np.isfinite(found.boxes.edges).all()) and all(map(math.isfinite, found.scores.tolist()))
+    return Found(scene.row, scene.size, boxes, answer["scores"].float().cpu().numpy())

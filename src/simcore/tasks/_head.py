@@ -19,6 +19,7 @@ from simcore.errors import SimcoreError
 
 HEAD_FORMAT = 1
 FILE_NAME = "head.safetensors"
+BESIDE = "."  # the encoder of a head that was trained together with its backbone lies in the head's own folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,27 +1,75 @@
-"""What detection and segmentation share: their settings, the training of a dense model, and what they leave."""
+"""What detection and segmentation share: their settings, and the way from two sources to figures and a saved network.
+
+A task says what is its own by a :class:`SceneProblem`; training, resume, several processes, the order of answers and
+what is left in the folder are the same for all.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
-from simcore.artifacts.files import fingerprint
-from simcore.errors import UsageError
+from simcore.artifacts import Embeddings, Report
+from simcore.embedding import Encoder
+from simcore.errors import SimcoreError, UsageError
 from simcore.images import ImageSource
+from simcore.progress import Progress
+from simcore.registry import name_of
 from simcore.settings import setting
-from simcore.tasks._scenes import Scenes, scene_batches
+from simcore.tasks._dense_model import DenseModel
+from simcore.tasks._scenes import Scenes, in_order, scene_batches
 from simcore.tasks._task import Task
-from simcore.tasks._tuned import state_folder
-from simcore.training import FitSettings, fit
+from simcore.tasks._trained import save_trained
+from simcore.tasks._tuned import check_inputs, state_folder
+from simcore.training import FitSettings, fit, make_fabric
 from simcore.training.settings import OPTIMIZERS
-from simcore.training.trainable import Trainable
+
+NUM_EXAMPLES = 12
+
+Answers = Mapping[int, Any]
+"""What a model said of each readable test row, in the order of the source."""
+
+
+class SceneProblem(ABC):
+    """A train and a test set made ready for a dense model, the model itself, and how its answers are judged.
+
+    Attributes:
+        kind: what the trained network is called (``detector``, …).
+        min_batch: fewest images a process may get at once.
+        train, test: the scenes to learn from and to be measured on.
+        model: untrained.
+        facts: what the network is built from anew, ready for ``json.dumps``.
+    """
+
+    kind: ClassVar[str]
+    min_batch: ClassVar[int] = 1
+    train: Scenes
+    test: Scenes
+    model: DenseModel
+    facts: Mapping[str, Any]
+
+    @abstractmethod
+    def answer(self, scenes: Sequence[Any], out: Path | None) -> Iterable[Any]:
+        """Give the model's answer to each of some test scenes; what is too large to be kept goes to ``out``."""
+
+    @abstractmethod
+    def judge(self, answers: Answers, fabric: Fabric) -> tuple[Mapping[str, float], Mapping[str, Any]]:
+        """Give figures, in percent, and details of the report."""
+
+    @abstractmethod
+    def write(self, answers: Answers, out: Path) -> None:
+        """Leave the answers in ``out``."""
+
+    @abstractmethod
+    def example(self, row: int, answer: Any, out: Path | None) -> Mapping[str, Any] | None:
+        """Say what a report needs to draw one answer beside the truth; None where it cannot."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,88 +108,77 @@ class SceneTask(Task):
             seed=self.seed,
         )
 
-    def train_on(
+    @abstractmethod
+    def problem(self, encoder: Encoder, train: ImageSource, test: ImageSource) -> SceneProblem:
+        """Find classes and scenes, and build the model; raises ``SimcoreError`` where the sources do not serve."""
+
+    def evaluate(
         self,
-        model: DenseModel,
-        scenes: Scenes,
-        fabric: Fabric,
+        encoder: Encoder | None,
+        train: ImageSource | Embeddings,
+        test: ImageSource | Embeddings,
         *,
-        parents: Mapping[str, str],
         out: Path | None,
-        label: str,
-        min_batch: int,
         quiet: bool,
-    ) -> int:
+    ) -> Report:
+        """Train, answer and judge; ``out`` gets the network and its answers."""
+        encoder, train, test = check_inputs(self, encoder, train, test, out)
+        parents = {"encoder": encoder.fingerprint, "train": train.fingerprint, "test": test.fingerprint}
+        problem = self.problem(encoder, train, test)
+        fabric = make_fabric(self.device, self.precision)
+        num_unreadable = self._train(problem, fabric, state_folder(self, parents, out), quiet)
+        answers = self._answers(problem, fabric, out, quiet)
+        metrics, details = problem.judge(answers, fabric)
+        place = out if fabric.is_global_zero else None
+        head = save_trained(place, problem.model.network, problem.kind, encoder, problem.facts)
+        if place is not None:
+            problem.write(answers, place)
+        shown = [problem.example(row, answer, out) for row, answer in list(answers.items())[:NUM_EXAMPLES]]
+        counts = {"num_train_skipped": num_unreadable, "num_test_skipped": len(problem.test.source) - len(answers)}
+        more = {**counts, "examples": [example for example in shown if example is not None]}
+        return self.report(metrics, {**details, **more}, {**parents, "head": head})
+
+    def _train(self, problem: SceneProblem, fabric: Fabric, state: Path | None, quiet: bool) -> int:
         """Run the loop, going on from what an interrupted run left; give the number of unreadable images."""
         batches = scene_batches(
-            scenes,
+            problem.train,
             fabric,
             seed=self.seed,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            min_batch=min_batch,
+            min_batch=problem.min_batch,
         )
-        state = state_folder(self, parents, out)
+        options: dict[str, Any] = {"out": state, "resume": True, "label": name_of(self), "quiet": quiet}
         with contextlib.closing(batches):
-            fit(model, batches, self.fit_settings(), fabric=fabric, out=state, resume=True, label=label, quiet=quiet)
+            fit(problem.model, batches, self.fit_settings(), fabric=fabric, **options)
             return batches.num_unreadable
 
-
-class DenseModel(Trainable):
-    """A network around a pretrained ``body``, which is frozen (weights and statistics) or has a rate of its own."""
-
-    body: nn.Module
-
-    def __init__(self, backbone_lr_scale: float) -> None:
-        super().__init__()
-        self.backbone_lr_scale = backbone_lr_scale
-
-    def freeze_if_wanted(self) -> None:
-        """Take the body out of training; to be called once it is there."""
-        if self.backbone_lr_scale == 0:
-            self.body.requires_grad_(False)
-            self.body.eval()
-
-    def train(self, mode: bool = True) -> DenseModel:
-        """Switch everything but a frozen body: its batch statistics must not drift."""
-        super().train(mode)
-        if self.backbone_lr_scale == 0:
-            self.body.eval()
-        return self
-
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the head's parameters, and those of the body at their own rate."""
-        inner = {id(parameter) for parameter in self.body.parameters()}
-        outer = [p for p in self.parameters() if id(p) not in inner and p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": outer, "weight_decay": weight_decay}]
-        if self.backbone_lr_scale > 0:
-            tuned = list(self.body.parameters())
-            groups.append({"params": tuned, "weight_decay": weight_decay, "lr_scale": self.backbone_lr_scale})
-        return groups
-
-    def is_sound(self) -> bool:
-        """Whether all weights are numbers."""
-        return all(bool(torch.isfinite(weight).all()) for weight in self.parameters())
+    def _answers(self, problem: SceneProblem, fabric: Fabric, out: Path | None, quiet: bool) -> Answers:
+        """Ask the trained model about the test scenes, each process about its share."""
+        problem.model.eval()
+        source = problem.test.source
+        found: list[tuple[int, Any]] = []
+        share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+        silent = quiet or not fabric.is_global_zero
+        with Progress(f"test the {problem.kind}", total=len(source), quiet=silent) as progress:
+            for piece in in_order(problem.test, num_workers=self.num_workers, **share):
+                found += zip(piece.rows, problem.answer(piece.scenes, out), strict=True)
+                progress.advance((len(piece.rows) + len(piece.faults)) * fabric.world_size)
+        joined = sorted(_gathered(found, fabric), key=lambda pair: pair[0])
+        if not joined:
+            raise SimcoreError(f"{source.name}: no test image can be read")
+        return dict(joined)
 
 
-@contextlib.contextmanager
-def drawn_weights(what: str, seed: int) -> Any:
-    """Let the fresh weights made inside depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(fingerprint(what, seed), 16) % 2**63)
-        yield
-
-
-def gathered(found: Sequence[Any], fabric: Fabric) -> list[Any]:
+def _gathered(found: list[tuple[int, Any]], fabric: Fabric) -> list[tuple[int, Any]]:
     """Join the lists of all processes."""
     if fabric.world_size == 1:
-        return list(found)
+        return found
     parts: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(parts, list(found))
+    torch.distributed.all_gather_object(parts, found)
     return [one for part in parts for one in part]
 
 
 def example_of(source: ImageSource, row: int) -> dict[str, Any]:
     """Say which image an example of the report shows."""
-    table = source.table
-    return {"id": table["id"][row].as_py(), "uri": table["uri"][row].as_py()}
+    return {"id": source.table["id"][row].as_py(), "uri": source.table["uri"][row].as_py()}

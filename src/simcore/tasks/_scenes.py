@@ -1,4 +1,4 @@
-"""Images with their boxes or masks: prepared by the decoding processes, in batches for the loop or in order."""
+"""Images, alone or with boxes or masks: prepared by the decoding processes, in batches for the loop or in order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
+from torchvision.transforms import v2
 
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreWarning
@@ -23,7 +23,7 @@ from simcore.training._faults import name_of_row
 from simcore.training._plan import BatchPlan
 
 Job = list[tuple[int, int | None]]
-IN_ORDER = 16  # images a piece of the test set
+AT_ONCE = 8  # images of a forward pass where nothing is learnt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +56,70 @@ class ScenePiece:
     scenes: Sequence[Any]
     rows: tuple[int, ...]
     faults: tuple[tuple[int, str], ...]
+
+
+class HasPixels(Protocol):
+    """Whatever holds an image [3, H, W]."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """The image."""
+
+
+Scene = TypeVar("Scene", bound=HasPixels)
+
+
+class PlainScene(NamedTuple):
+    """An image by itself: ``pixels`` uint8 [3, h, w] resized, ``size`` (width, height) of the whole image."""
+
+    row: int
+    pixels: Tensor
+    size: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlainScenes(Scenes):
+    """Rows of a source as a trained model looks at them, whatever is known of them.
+
+    Attributes:
+        short_side: of the resized image in pixels.
+        long_side: what the other side may be at most; None for no limit.
+    """
+
+    short_side: int
+    long_side: int | None = None
+
+    def scene(self, row: int, *, augmented: bool) -> Any:
+        """Give the whole image, resized; a subclass adds what it knows of it."""
+        return self.plain(row)
+
+    def plain(self, row: int) -> PlainScene:
+        """Give the whole image, resized; raises ``ImageFault``."""
+        decoded = self.source.decode(row, short_side=self.short_side)
+        pixels = torch.from_numpy(decoded.pixels).permute(2, 0, 1)
+        return PlainScene(row, resized(pixels, self.short_side, self.long_side), (decoded.width, decoded.height))
+
+
+def fitted(height: int, width: int, short_side: int, long_side: int | None = None) -> tuple[int, int]:
+    """Give height and width after resizing: the short side to ``short_side``, unless the long one passed its limit."""
+    scale = short_side / min(height, width)
+    if long_side is not None:
+        scale = min(scale, long_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resized(image: Any, short_side: int, long_side: int | None = None) -> Any:
+    """Resize pixels, boxes or a mask of torchvision, [..., H, W], to what :func:`fitted` says."""
+    height, width = image.shape[-2:]
+    return v2.functional.resize(image, list(fitted(height, width, short_side, long_side)))
+
+
+def by_shape(scenes: Sequence[Scene]) -> list[list[Scene]]:
+    """Group scenes whose pixels have one shape: together they need no padding, which would show in the answers."""
+    groups: dict[tuple[int, ...], list[Scene]] = {}
+    for scene in scenes:
+        groups.setdefault(tuple(scene.pixels.shape), []).append(scene)
+    return list(groups.values())
 
 
 @contextlib.contextmanager
@@ -128,16 +192,20 @@ def scene_batches(
     return SceneBatches(scenes, plan, fabric, num_workers=workers)
 
 
-def in_order(scenes: Scenes, fabric: Fabric, *, num_workers: int | None) -> Iterator[ScenePiece]:
-    """Prepare this process's share of all rows without augmentation, in source order; warn of what cannot be read."""
-    faults: list[tuple[int, str]] = []
-    rows: npt.NDArray[np.int64] = np.arange(len(scenes.source))[fabric.global_rank :: fabric.world_size]
-    workers = spare_workers(num_workers, fabric.world_size)
-    jobs: Any = [
-        [(int(row), None) for row in rows[first : first + IN_ORDER]] for first in range(0, len(rows), IN_ORDER)
-    ]
+def in_order(
+    scenes: Scenes, *, num_workers: int | None, at_once: int = AT_ONCE, rank: int = 0, world_size: int = 1
+) -> Iterator[ScenePiece]:
+    """Prepare a process's share of all rows as they are, in source order; at the end warn of what cannot be read.
+
+    Args:
+        at_once: images a piece.
+        rank, world_size: which share, of how many.
+    """
+    rows = range(len(scenes.source))[rank::world_size]
+    jobs: Any = [[(row, None) for row in rows[first : first + at_once]] for first in range(0, len(rows), at_once)]
     maker: Any = scenes
-    pieces: Any = decoded(maker, jobs, workers, pin_memory=False)
+    pieces: Any = decoded(maker, jobs, spare_workers(num_workers, world_size), pin_memory=False)
+    faults: list[tuple[int, str]] = []
     for piece in pieces:
         faults += piece.faults
         yield piece

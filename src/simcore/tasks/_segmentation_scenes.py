@@ -19,62 +19,67 @@ from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.images import ImageFault, ImageSource, Unreadable
 from simcore.images.mask_classes import IGNORED, MaskClasses
 from simcore.images.masks import masked_rows, read_mask
-from simcore.tasks._scenes import Scenes
+from simcore.tasks._scenes import PlainScenes, resized
 
 SCALES = (0.5, 2.0)  # of a training image's short side, over ``base_size``
 READERS = 4
 
 
-class MaskedScene(NamedTuple):
-    """One image with its mask.
+class TrainScene(NamedTuple):
+    """One crop to learn from.
 
     Shape:
-        pixels: uint8 [3, h, w]; mask: uint8 of class numbers, 255 ignored: [h, w] in training, else that of the
-            whole image, [H, W].
+        pixels: uint8 [3, S, S]; mask: uint8 [S, S] of class numbers, 255 ignored.
     """
 
-    row: int
     pixels: Tensor
     mask: Tensor
 
 
+class WholeScene(NamedTuple):
+    """One image to be measured on: a :class:`PlainScene` with ``mask``, uint8 [H, W], that of the whole image."""
+
+    row: int
+    pixels: Tensor
+    size: tuple[int, int]
+    mask: npt.NDArray[np.uint8]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MaskScenes(Scenes):
-    """Rows of a source with masks, for a segmenter.
+class MaskScenes(PlainScenes):
+    """Rows of a source with masks, for a segmenter; ``short_side`` is also the side of a training crop.
 
     Attributes:
         code: the classes of the source's masks.
         numbers: class number for each class of ``code`` and, last, for what is ignored, uint8 [num_classes + 1].
-        crop_size: side of a training crop, and short side of a test image.
         base_size: short side to which the random scale refers.
     """
 
     code: MaskClasses
     numbers: npt.NDArray[np.uint8]
-    crop_size: int
     base_size: int
 
-    def scene(self, row: int, *, augmented: bool) -> MaskedScene:
+    def scene(self, row: int, *, augmented: bool) -> TrainScene | WholeScene:
         """Give a random crop at a random scale, flipped at random, or the resized whole with its full mask."""
-        most = int(self.base_size * SCALES[1]) if augmented else self.crop_size
-        decoded = self.source.decode(row, short_side=most)
-        mask = self.mask(row)
-        if mask.shape != (decoded.height, decoded.width):
-            raise Unreadable(
-                f"its mask is {mask.shape[1]} x {mask.shape[0]}, but the image {decoded.width} x {decoded.height}"
-            )
-        pixels = torch.from_numpy(decoded.pixels).permute(2, 0, 1)
         if not augmented:
-            return MaskedScene(row, short_side_to(pixels, self.crop_size), torch.from_numpy(mask))
-        image, labels = tv_tensors.Image(pixels), tv_tensors.Mask(torch.from_numpy(mask))
+            plain = self.plain(row)
+            return WholeScene(*plain, self.mask(row, plain.size))
+        decoded = self.source.decode(row, short_side=int(self.base_size * SCALES[1]))
+        pixels = tv_tensors.Image(torch.from_numpy(decoded.pixels).permute(2, 0, 1))
+        mask = tv_tensors.Mask(torch.from_numpy(self.mask(row, (decoded.width, decoded.height))))
         if pixels.shape[1:] != mask.shape:  # decoded at a reduced scale
-            labels = v2.functional.resize(labels, list(pixels.shape[1:]))
-        image, labels = train_transform(self.crop_size, self.base_size)(image, labels)
-        return MaskedScene(row, image.as_subclass(Tensor).contiguous(), labels.as_subclass(Tensor).contiguous())
+            mask = v2.functional.resize(mask, list(pixels.shape[1:]))
+        parts = train_transform(self.short_side, self.base_size)(pixels, mask)
+        return TrainScene(*(part.as_subclass(Tensor).contiguous() for part in parts))
 
-    def mask(self, row: int) -> npt.NDArray[np.uint8]:
-        """Read the class numbers of one row, uint8 [H, W]; 255 is ignored."""
+    def mask(self, row: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Read the class numbers of one row, uint8 [H, W]; 255 is ignored.
+
+        Raises ``ImageFault``, also where the mask has not the ``size`` (width, height) of its image.
+        """
         own = self.code.numbers(read_mask(self.source, row))
+        if own.shape != size[::-1]:
+            raise Unreadable(f"its mask is {own.shape[1]} x {own.shape[0]}, but the image {size[0]} x {size[1]}")
         return self.numbers[np.minimum(own, len(self.numbers) - 1)]
 
 
@@ -103,14 +108,7 @@ class RandomShortSide(v2.Transform):  # type: ignore[misc]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize pixels bilinearly and masks to the nearest value."""
-        return short_side_to(inpt, params["side"])
-
-
-def short_side_to(image: Any, side: int) -> Any:
-    """Resize an image or mask [..., H, W], keeping its shape."""
-    height, width = image.shape[-2:]
-    scale = side / min(height, width)
-    return v2.functional.resize(image, [max(1, round(height * scale)), max(1, round(width * scale))])
+        return resized(inpt, params["side"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

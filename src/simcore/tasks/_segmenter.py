@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 from simcore.embedding import Encoder
 from simcore.errors import SimcoreError, UsageError
 from simcore.images.mask_classes import IGNORED
+from simcore.tasks._dense_model import DenseModel, drawn_weights
 from simcore.tasks._pyramid import Pyramid, measured_stride, stages_of
 from simcore.tasks._rebuild import rebuilt
-from simcore.tasks._scene_task import DenseModel, drawn_weights
-from simcore.tasks._segmentation_scenes import MaskedScene
+from simcore.tasks._scenes import PlainScene, by_shape
+from simcore.tasks._segmentation_scenes import TrainScene, WholeScene
 from simcore.training import Moment, StepOutput
 
 CHANNELS = 256
@@ -107,6 +107,8 @@ def dilated(encoder: Encoder, output_stride: int) -> Pyramid:
 class Segmenter(DenseModel):
     """DeepLabV3+ as the loop trains it."""
 
+    network: DeepLab
+
     def __init__(
         self, encoder: Encoder, *, num_classes: int, output_stride: int, backbone_lr_scale: float, seed: int
     ) -> None:
@@ -119,19 +121,19 @@ class Segmenter(DenseModel):
         """The backbone."""
         return self.network.body
 
-    def training_step(self, batch: Sequence[MaskedScene], moment: Moment) -> StepOutput:
+    def training_step(self, batch: Sequence[TrainScene], moment: Moment) -> StepOutput:
         """Give the mean cross-entropy of the pixels that are not ignored; 0 where all are."""
         logits = self.network(torch.stack([scene.pixels for scene in batch]))
         return StepOutput(loss=pixel_loss(logits, torch.stack([scene.mask for scene in batch])))
 
     @torch.no_grad()
-    def segment(self, scenes: Sequence[MaskedScene]) -> list[npt.NDArray[np.uint8]]:
+    def segment(self, scenes: Sequence[PlainScene | WholeScene]) -> list[npt.NDArray[np.uint8]]:
         """Give the class number of each pixel of each whole image, uint8 [H, W]; in evaluation mode."""
         answers: dict[int, npt.NDArray[np.uint8]] = {}
-        for same in _by_shape(scenes):
+        for same in by_shape(scenes):
             images = torch.stack([scene.pixels for scene in same]).to(self.network.offset.device)
             for scene, logits in zip(same, self.network(images), strict=True):
-                answers[scene.row] = enlarged_classes(logits, tuple(scene.mask.shape))
+                answers[scene.row] = enlarged_classes(logits, scene.size[::-1])
         return [answers[scene.row] for scene in scenes]
 
 
@@ -146,7 +148,7 @@ def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return summed / (masks != IGNORED).sum().clamp(min=1)
 
 
-def enlarged_classes(logits: Tensor, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def enlarged_classes(logits: Tensor, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Resize logits [num_classes, h, w] bilinearly to [H, W] and give the best class of each pixel.
 
     One class is held at full size at a time: a large image with many classes needs no more memory than with two.
@@ -158,10 +160,3 @@ def enlarged_classes(logits: Tensor, size: tuple[int, ...]) -> npt.NDArray[np.ui
         better = value > best
         best, chosen = torch.where(better, value, best), chosen.masked_fill(better, number)
     return np.asarray(chosen.cpu().numpy(), np.uint8)
-
-
-def _by_shape(scenes: Sequence[MaskedScene]) -> list[list[MaskedScene]]:
-    groups: dict[Any, list[MaskedScene]] = {}
-    for scene in scenes:
-        groups.setdefault(tuple(scene.pixels.shape), []).append(scene)
-    return list(groups.values())

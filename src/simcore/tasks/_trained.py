@@ -1,12 +1,14 @@
-"""A trained dense network on disk: one safetensors file that says how to build it again."""
+"""A trained dense network on disk, one safetensors file that says how to build it again; and in use."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,38 +20,88 @@ from simcore.backbones import create_backbone
 from simcore.backbones.create import InputConfig, num_features
 from simcore.embedding import Encoder
 from simcore.errors import SimcoreError
+from simcore.images import ImageSource
+from simcore.tasks._dense_model import DenseModel
+from simcore.tasks._scenes import AT_ONCE, PlainScene, PlainScenes, in_order
 
 KEY = "simcore"
+ENDING = ".safetensors"
+
+Model = TypeVar("Model", bound=DenseModel)
+Answer = TypeVar("Answer")
 
 
-class Dense(Protocol):
-    """A model around the network whose tensors are saved."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained(Generic[Model, Answer]):
+    """A dense model ready for use, with the facts that it was saved with."""
+
+    model: Model
+    facts: Mapping[str, Any]
 
     @property
-    def network(self) -> nn.Module:
-        """The network."""
+    def classes(self) -> tuple[str, ...]:
+        """Names; the numbers in an answer index into them."""
+        return tuple(self.facts["classes"])
 
-    def eval(self) -> Any:
-        """Make it ready for use."""
+    @abstractmethod
+    def scenes(self, images: ImageSource) -> PlainScenes:
+        """Resize as was done in training."""
+
+    @abstractmethod
+    def answer(self, scenes: Sequence[PlainScene]) -> Iterable[Answer]:
+        """Give the model's answer to each."""
+
+    def __call__(
+        self, images: ImageSource, *, batch_size: int = AT_ONCE, num_workers: int | None = 0
+    ) -> Iterator[tuple[PlainScene, Answer]]:
+        """Yield each readable image, resized, with the answer to it, in source order; warn of all others."""
+        for piece in in_order(self.scenes(images), num_workers=num_workers, at_once=batch_size):
+            yield from zip(piece.scenes, self.answer(piece.scenes), strict=True)
 
 
-Model = TypeVar("Model", bound=Dense)
+def save_trained(out: Path | None, network: nn.Module, kind: str, encoder: Encoder, more: Mapping[str, Any]) -> str:
+    """Write ``KIND.safetensors``: the network's tensors with the facts that it was built by; give its fingerprint.
 
-
-def save_trained(path: Path | None, network: nn.Module, kind: str, encoder: Encoder, more: Mapping[str, Any]) -> str:
-    """Write the network's tensors with the settings it was built by (unless ``path`` is None); give its fingerprint."""
+    Nothing is written where ``out`` is None.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     facts = {"kind": kind, "backbone": encoder.backbone_name, **encoder.describe_inputs(), **more}
     digests = {name: fingerprint(value.view(-1).view(torch.uint8).numpy()) for name, value in tensors.items()}
-    if path is not None:
-        with written_aside(path) as aside:
+    if out is not None:
+        with written_aside(out / f"{kind}{ENDING}") as aside:
             save_file(tensors, aside, metadata={KEY: json.dumps(facts)})
     return fingerprint(facts, digests)
 
 
-def load_trained(place: str | os.PathLike[str], file_name: str, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read facts and tensors of what ``simcore evaluate`` left at ``place`` (a file, or the folder it lies in)."""
-    path = Path(place) / file_name if Path(place).is_dir() else Path(place)
+def load_trained(
+    place: str | os.PathLike[str], kind: str, build: Callable[[Encoder, Mapping[str, Any]], Model]
+) -> tuple[Model, dict[str, Any]]:
+    """Load a model ready for use, and its facts; ``build`` makes it from an encoder without weights and these.
+
+    ``place`` is the folder that ``simcore evaluate`` left, or the file in it.
+    """
+    facts, tensors = _read(Path(place), kind)
+    try:
+        model = build(_empty_encoder(facts), facts)
+        model.network.load_state_dict(tensors)
+    except (KeyError, RuntimeError) as error:
+        raise SimcoreError(f"{place}: its {kind} was left by another version of simcore ({error})") from error
+    model.eval()
+    return model, facts
+
+
+def kind_told(file: Path) -> str | None:
+    """Say what a file holds by its own words; None where it is no dense network of ours."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            kind = json.loads((opened.metadata() or {}).get(KEY, "{}")).get("kind")
+    except (OSError, SafetensorError, ValueError):
+        return None
+    return None if kind is None else str(kind)
+
+
+def _read(place: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    path = place / f"{kind}{ENDING}" if place.is_dir() else place
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
@@ -59,17 +111,6 @@ def load_trained(place: str | os.PathLike[str], file_name: str, kind: str) -> tu
     if facts.get("kind") != kind:
         raise SimcoreError(f"{path}: is no {kind} that `simcore evaluate` left")
     return facts, tensors
-
-
-def rebuilt(
-    place: str | os.PathLike[str], file_name: str, kind: str, build: Callable[[Encoder, Mapping[str, Any]], Model]
-) -> tuple[Model, dict[str, Any]]:
-    """Load a trained model, ready for use, and its facts; ``build`` makes it from an empty encoder and these."""
-    facts, tensors = load_trained(place, file_name, kind)
-    model = build(_empty_encoder(facts), facts)
-    model.network.load_state_dict(tensors)
-    model.eval()
-    return model, facts
 
 
 def _empty_encoder(facts: Mapping[str, Any]) -> Encoder:

@@ -18,9 +18,8 @@ from simcore.images import ImageSource
 from simcore.registry import name_of
 from simcore.settings import as_dict
 from simcore.tasks._features import described
-from simcore.tasks._head import FILE_NAME, Head
+from simcore.tasks._head import BESIDE, FILE_NAME, Head
 from simcore.tasks._labels import Labels
-from simcore.tasks._predict import BESIDE
 from simcore.tasks._supervised import Network, encoder_around
 from simcore.tasks._task import Task
 from simcore.training.settings import FREE_SETTINGS

@@ -156,16 +156,10 @@ def peel_scores(
 
 def _play(queues: Queues, num_rounds: int) -> _Rounds:
     """Play rounds without looking at budget or stop; ``num_rounds`` must not be able to empty the pool early."""
-    rows, values = [], []
-    for _ in range(min(num_rounds, MAX_ROUNDS_AT_ONCE)):
-        heads, similarity = queues.heads()
-        queues.take(heads)
-        rows.append(heads)
-        values.append(similarity)
-    stacked = np.stack(values)
+    rows, values = queues.play(min(num_rounds, MAX_ROUNDS_AT_ONCE))
     # Term by term in centroid order, each divided first, as the published code sums it.
-    objective = np.cumsum(stacked / stacked.shape[1], axis=1)[:, -1]
-    return _Rounds(np.stack(rows), stacked, objective)
+    objective = np.cumsum(values / values.shape[1], axis=1)[:, -1]
+    return _Rounds(rows, values, objective)
 
 
 class _StopRule:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 from simcore.selection._threads import threaded
 
 Rows = npt.NDArray[np.int64]
+Turns = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 _LOOK_AHEAD = 16
 _AHEAD = np.arange(_LOOK_AHEAD)
-_SAMPLE = 16_384  # entries read to guess where a row's top begins
+_WINDOW = 1 << 18  # queue entries looked at to play many rounds at once
+_SAMPLE = 8_192  # entries read to guess where a row's top begins
 
 
 class Ranked(NamedTuple):
@@ -63,7 +65,7 @@ class PoolScores(Scores, Protocol):
 class MatrixScores:
     """Scores given as a finite matrix."""
 
-    top_up = 0.0  # every ranking reads a whole row of the matrix
+    top_up = 0.2  # a ranking reads a whole row of the matrix, but long runs of rounds are worth some
 
     def __init__(self, similarity: npt.NDArray[np.floating[Any]]) -> None:
         self._matrix = similarity
@@ -77,9 +79,8 @@ class MatrixScores:
         """Rank for each of ``clusters`` its ``depth`` most similar rows among those not ``taken``."""
         free = self.shape[1] if taken is None else int(self.shape[1] - np.count_nonzero(taken))
         depth = min(depth, free)
-        ranked = Ranked(
-            np.full((len(clusters), depth), -1, np.int64), np.zeros((len(clusters), depth), self._matrix.dtype)
-        )
+        shape = (len(clusters), depth)
+        ranked = Ranked(np.empty(shape, np.int64), np.empty(shape, self._matrix.dtype))
 
         def rank(place: int) -> None:
             row = self._matrix[clusters[place]]
@@ -91,8 +92,8 @@ class MatrixScores:
         return ranked
 
     def first_depth(self, budget: int) -> int:
-        """Rank three times what is read if no two centroids ever want the same row."""
-        return min(self.shape[1], 3 * -(-budget // self.shape[0]) + 64)
+        """Rank four times what is read if no two centroids ever want the same row."""
+        return min(self.shape[1], 4 * -(-budget // self.shape[0]) + 64)
 
 
 def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = None) -> Rows:
@@ -150,24 +151,26 @@ class Queues:
         self._flags = np.zeros(self._num_pool + 1, np.bool_)
         if barred is not None:
             self._flags[:-1] = barred
-        self._heads = np.zeros(num_clusters, np.int64)
+        self._last_seen = np.empty(self._num_pool + 1, np.int32)  # scratch of _in_several
         self._depth = scores.first_depth(budget)
         width = self._depth + _LOOK_AHEAD + 1
         self._starts = np.arange(num_clusters) * width
-        self._ends = self._starts.copy()
+        self._heads, self._ends = self._starts.copy(), self._starts.copy()
+        everyone = np.arange(num_clusters)
+        ranked = scores.best(everyone, self._depth, self.taken)
         # Each queue ends with marks, as many as are looked at in one go.
-        self._rows = np.full((num_clusters, width), self._num_pool, np.int64)
-        self._values = np.zeros((num_clusters, width), np.float64)
+        small = self._num_pool < np.iinfo(np.int32).max
+        self._rows = np.full((num_clusters, width), self._num_pool, np.int32 if small else np.int64)
+        self._values = np.zeros((num_clusters, width), ranked.values.dtype)
         self._queued, self._similarity = self._rows.reshape(-1), self._values.reshape(-1)
-        self._rank(np.arange(num_clusters))
+        self._hold(everyone, ranked)
 
-    def _rank(self, clusters: Rows) -> None:
-        """Rank again the rows not taken for some clusters."""
-        ranked = self._scores.best(clusters, self._depth, self.taken)
-        depth = ranked.indices.shape[1]
-        known = ranked.indices >= 0
-        self._rows[clusters] = self._num_pool
-        self._rows[clusters, :depth] = np.where(known, ranked.indices, self._num_pool)
+    def _hold(self, clusters: Rows, ranked: Ranked) -> None:
+        """Let the queues of some clusters begin anew with what was ranked for them."""
+        depth, known = ranked.indices.shape[1], ranked.indices >= 0
+        rows = ranked.indices if known.all() else np.where(known, ranked.indices, self._num_pool)
+        self._rows[clusters, :depth] = rows
+        self._rows[clusters, depth:] = self._num_pool
         self._values[clusters, :depth] = ranked.values
         self._heads[clusters] = self._starts[clusters]
         self._ends[clusters] = self._starts[clusters] + known.sum(axis=1)
@@ -183,11 +186,77 @@ class Queues:
         while rows[rows.argmax()] == self._num_pool:
             self._refill(rows == self._num_pool)
             rows = self._skip()
-        return rows, self._similarity.take(self._heads)
+        return rows.astype(np.int64), self._similarity.take(self._heads).astype(np.float64)
 
     def take(self, rows: Rows) -> None:
         """Mark rows as taken for all centroids."""
         self._flags[rows] = True
+
+    def play(self, num_rounds: int) -> tuple[Rows, npt.NDArray[np.float64]]:
+        """Play up to ``num_rounds`` rounds: in each, every centroid takes its best row not taken in rounds before.
+
+        The pool must hold rows enough for all of them. Gives the rows and their similarities [num_played,
+        num_clusters], of one round at least.
+        """
+        self.heads()  # ranks dry queues again
+        num_clusters = len(self._heads)
+        num_rounds = min(num_rounds, int((self._ends - self._heads).min()))
+        # Some entries of a window are taken, most of all where queues overlap.
+        width = min(2 * num_rounds + _LOOK_AHEAD, max(1, _WINDOW // num_clusters))
+        places = np.minimum(self._heads[:, None] + np.arange(width), self._ends[:, None])
+        rows = self._queued.take(places)
+        turns, num_picks = self._contested(rows)
+        num_played = min(num_rounds, int(num_picks.min()))
+        # In row-major order: each centroid's picks by round, equally many for all.
+        picks = np.flatnonzero(turns < num_played).reshape(num_clusters, num_played)
+        places, chosen = places.reshape(-1)[picks], rows.reshape(-1)[picks]
+        self._heads = places[:, -1] + 1
+        self.take(chosen)
+        return chosen.T.astype(np.int64), self._similarity.take(places.T).astype(np.float64)
+
+    def _contested(self, rows: npt.NDArray[np.signedinteger[Any]]) -> tuple[Turns, Turns]:
+        """Say in which round from now each entry of windows ``rows`` [num_clusters, width] is picked by its centroid.
+
+        A centroid passes over what others have taken in rounds before, and picks one of the rest a round. So the
+        round in which it comes to an entry is the number of its picks before that one, and it passes over the
+        entry if another comes to the same row in an earlier round. Starting with nothing passed over, this is put
+        in order until nothing changes, which comes after a few times, for only rows in several windows matter. By
+        induction over rounds, what stands then is the outcome of playing them one after another.
+
+        Returns:
+            Rounds [num_clusters, width], beyond all where the entry is not picked, and the number of picks of each
+            centroid. Rounds at or past the least of these depend on what lies behind the windows.
+        """
+        free = (rows != self._num_pool) & ~self._flags.take(rows)
+        shared, starts = self._in_several(rows, np.flatnonzero(free))
+        sizes = np.diff(np.append(starts, len(shared)))
+        picked = free.astype(np.int32)
+        contested = picked.reshape(-1)
+        while True:
+            turns = np.cumsum(picked, axis=1, dtype=np.int32)
+            if not len(shared):
+                break
+            coming = turns.reshape(-1)[shared] - contested[shared]
+            picks = coming == np.repeat(np.minimum.reduceat(coming, starts), sizes)
+            if np.array_equal(picks, contested[shared]):
+                break
+            contested[shared] = picks
+        num_picks = turns[:, -1].copy()
+        turns -= 1
+        turns[picked == 0] = rows.size
+        return turns, num_picks
+
+    def _in_several(self, rows: npt.NDArray[np.signedinteger[Any]], free: Rows) -> tuple[Rows, Rows]:
+        """Find which of the ``free`` places hold a row that another one holds too: grouped by row, and the starts."""
+        known, numbers = rows.reshape(-1)[free], np.arange(len(free), dtype=np.int32)
+        self._last_seen[known] = numbers
+        again = known[self._last_seen[known] != numbers]
+        self._last_seen[again] = -1
+        several = np.flatnonzero(self._last_seen[known] < 0)
+        several = several[np.argsort(known[several], kind="stable")]
+        grouped = known[several]
+        starts = np.flatnonzero(np.append(True, grouped[1:] != grouped[:-1])[: len(grouped)])
+        return free[several], starts
 
     def _skip(self) -> Rows:
         """Move heads past taken rows, looking some rows ahead at once."""
@@ -205,4 +274,5 @@ class Queues:
     def _refill(self, dry: Mask) -> None:
         """Rank again the dry queues, and those so near it that they had better be ranked along with them."""
         left = (self._ends - self._heads) / self._depth
-        self._rank(np.flatnonzero(dry | (left < self._scores.top_up)))
+        clusters = np.flatnonzero(dry | (left < self._scores.top_up))
+        self._hold(clusters, self._scores.best(clusters, self._depth, self.taken))

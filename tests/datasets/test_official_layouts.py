@@ -16,7 +16,8 @@ from simcore.errors import SimcoreWarning
 from simcore.images import open_images
 from simcore.images.boxes import boxes_of
 from simcore.images.mask_classes import IGNORED, MaskClasses
-from simcore.images.masks import read_mask
+from simcore.images.masks import masked_rows, read_mask
+from simcore.images.names import unescape
 from simcore.registry import find
 
 _spec = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
@@ -100,13 +101,47 @@ def test_the_source_opens_with_labels_and_pictures(name, tmp_path):
         assert source.decode(0).pixels.shape == (10, 12, 3)
 
 
+def told(source):
+    """Give what a source feeds to a task, row by row, but for where it lies."""
+    for row in range(len(source)):
+        boxes, label = boxes_of(source, row), source.labels[row]
+        yield (
+            source.classes[label] if label >= 0 else None,
+            boxes.edges.tolist(),
+            [source.classes[number] for number in boxes.labels],
+            read_mask(source, row).tolist() if row in masked_rows(source) else None,
+            source.decode(row).pixels.tolist(),
+        )
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_copies_in_class_folders(name, tmp_path):
+def test_copies_feed_what_links_feed(name, tmp_path):
+    LAYOUTS[name].build(tmp_path / "raw")
+    done = prepared(name, tmp_path / "raw", tmp_path / "links")
+    prepared(name, tmp_path / "raw", tmp_path / "first", copy=True)
+    columns = find("datasets", name.split()[0]).attributes
+    label_by = ["", *(f"#label={column}" for column in columns if name != "celeba" or column == "smiling")]
+    expected = {
+        (split, label): list(told(open_images(f"{tmp_path / 'links'}{label}", split=split)))
+        for split in done.num_images
+        for label in label_by
+    }
+    code = open_images(tmp_path / "links").mask_classes
+    (tmp_path / "raw").rename(tmp_path / "gone")
+    moved = (tmp_path / "first").rename(tmp_path / "moved")
+    for (split, label), rows in expected.items():
+        source = open_images(f"{moved}{label}", split=split)
+        assert list(told(source)) == rows
+        assert source.mask_classes == code
+        assert all(Path(unescape(uri)).is_relative_to(moved) for uri in source.table["uri"].to_pylist())
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_copies_lie_in_class_folders(name, tmp_path):
     LAYOUTS[name].build(tmp_path / "raw")
     done = prepared(name, tmp_path / "raw", tmp_path / "out", copy=True)
-    (tmp_path / "raw").rename(tmp_path / "gone")
     for split, number in done.num_images.items():
-        source = open_images(tmp_path / "out", split=split)
+        source = open_images(tmp_path / "out" / split)
         assert len(source) == number
         named = sorted(source.classes[label].replace("/", "_") if label >= 0 else "" for label in source.labels)
         right = sorted((row[1] or "").replace("/", "_") for row in LAYOUTS[name].rows if row[0] == split)
@@ -214,8 +249,7 @@ def test_masks_of_prepared_sets_mean_what_was_published(tmp_path, name, stored):
 def test_copied_masks_stand_beside_the_copied_images(tmp_path):
     layouts.cub(tmp_path / "raw")
     prepared("cub", tmp_path / "raw", tmp_path / "out", copy=True)
-    with (tmp_path / "out" / "lists" / "train.csv").open(newline="") as file:
-        row = next(csv.DictReader(file))
+    _, row = read(tmp_path / "out")[0]
     assert row["path"] == "train/002.Laysan_Albatross/Laysan_Albatross_0002_1027.jpg"
     assert (tmp_path / "out" / row["mask"]).is_file()
 
@@ -230,7 +264,9 @@ def test_copies_from_archives_keep_no_second_copy(links, tmp_path, monkeypatch):
     layouts.pets(tmp_path / "raw")
     layouts.pack(LAYOUTS["pets"], tmp_path / "raw", tmp_path / "download")
     prepared("pets", tmp_path / "download", tmp_path / "out", copy=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "test", "masks", "lists", "dataset.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "train", "test", "masks", "train.csv", "test.csv", "dataset.json",
+    }  # fmt: skip
     assert len(open_images(tmp_path / "out", split="all")) == 3
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "out").rglob("*") if path.is_file())
 

@@ -1,4 +1,4 @@
-"""What ``prepare`` leaves: lists that point at the images, or the images copied into class folders."""
+"""What ``prepare`` leaves: lists that point at the images, which may have been copied into class folders."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def kept_rows(dataset: Dataset, rows: Iterable[Row], attribute: str | None, tall
 class Lists:
     """Writes one CSV file a split: ``path,label``, the attributes, and ``boxes`` and ``mask`` where there are any.
 
-    Paths below ``home`` are written relative to it, so that it can be moved; all others are absolute.
+    Paths below ``home``, where the lists lie, are relative to it, so that it can be moved; all others are absolute.
     """
 
-    def __init__(self, dataset: Dataset, folder: Path, home: Path) -> None:
-        self._dataset, self._folder, self._home = dataset, folder, f"{home}/"
+    def __init__(self, dataset: Dataset, home: Path) -> None:
+        self._dataset, self._home = dataset, home
         self._extra = [*dataset.attributes, *dataset.columns]
         self._header = ["path", "label", *self._extra]
         self._header += ["boxes"] * dataset.has_boxes + ["mask"] * bool(dataset.mask_values)
@@ -101,15 +101,14 @@ class Lists:
         self._writers[row.split].writerow(cells)
 
     def _open(self, split: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._files[split] = file = (self._folder / f"{split}.csv").open(
+        self._files[split] = file = (self._home / f"{split}.csv").open(
             "x", encoding="utf-8", errors="surrogateescape", newline=""
         )
         self._writers[split] = csv.writer(file, lineterminator="\n")
         self._writers[split].writerow(self._header)
 
     def _path(self, path: str) -> str:
-        return path.removeprefix(self._home)
+        return path.removeprefix(f"{self._home}/")
 
 
 def read_list(path: Path) -> Iterator[Row]:

@@ -26,6 +26,7 @@ from simcore.settings import as_dict, suggest
 StrPath: TypeAlias = str | os.PathLike[str]
 
 FORMAT = 1
+FORMAT_OF_COPIES = 2  # in 1 the lists lay in a folder of their own, from which their paths led nowhere
 NOTE = "dataset.json"
 UNPACKED = "unpacked"
 TELL_EVERY = 1000
@@ -79,7 +80,9 @@ def prepare(
 
     ``archive`` is the folder (unpacked, or with the archives as downloaded) or the archive files. ``out`` gets one
     list a split (``train.csv``, ``test.csv``) that points at the images; only what had to be unpacked lies below it.
-    With ``copy`` the images themselves are put there in class folders. ``attribute`` makes another column the label.
+    With ``copy`` the lists point at copies below ``out``, in class folders (``train/CLASS/…``, masks below ``masks/``)
+    for programs that want those. Opened as a source both are the same: labels, attributes, boxes and masks come from
+    the lists. ``attribute`` makes another column the label.
 
     Counts that differ from the published ones are told by one ``SimcoreWarning``. The folder comes whole or not at
     all; where the same preparation is already there, nothing is done.
@@ -119,7 +122,7 @@ def _attribute(dataset: Dataset, wanted: str | None) -> str | None:
 def _request(dataset: Dataset, sources: Sequence[Path], copy: bool, attribute: str | None) -> dict[str, Any]:
     """Say what was asked for, so that the same can be told from another."""
     return {
-        "format": FORMAT,
+        "format": FORMAT_OF_COPIES if copy else FORMAT,
         "dataset": name_of(dataset),
         "settings": as_dict(dataset),
         "attribute": attribute,
@@ -169,8 +172,7 @@ def _archives_in(folder: Path, patterns: Sequence[str]) -> list[Path]:
 def _write(dataset: Dataset, tree: Tree, folder: Path, copy: bool, label: str | None, quiet: bool) -> Tally:
     """Write the lists, and the copies where they are asked for."""
     tally, copies = Tally(), Copies(folder, folder / UNPACKED)
-    lists = folder / "lists" if copy else folder
-    with Lists(dataset, lists, folder) as writer:
+    with Lists(dataset, folder) as writer:
         for row in _told(kept_rows(dataset, dataset.rows(tree), label, tally), dataset, quiet):
             writer.add(copies.add(row) if copy else row)
     if not tally.kept:

@@ -240,10 +240,20 @@ def test_masks_of_prepared_sets_mean_what_was_published(tmp_path, name, stored):
     prepared(name, tmp_path / "raw", tmp_path / "out")
     source = open_images(tmp_path / "out", split="all")
     code = MaskClasses.parse(source.mask_classes)
+    assert open_images(tmp_path / "out" / "train.csv").mask_classes == source.mask_classes
     published = {"pets": {1: 1, 2: 0}, "cub": {0: 0, 50: 0, 205: 1, 255: 1}}[name]
     assert code.names == ("background", "foreground")
     assert code.numbers(np.array([stored])).tolist() == [[published.get(value, IGNORED) for value in stored]]
     assert all(set(np.unique(code.numbers(read_mask(source, row)))) <= {0, 1, IGNORED} for row in range(len(source)))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"mask_classes": []}', "\x00"])
+def test_a_note_of_another_kind_says_nothing_of_masks(tmp_path, content):
+    layouts.pets(tmp_path / "raw")
+    prepared("pets", tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "out" / "dataset.json").write_text(content)
+    assert open_images(tmp_path / "out" / "train.csv").mask_classes == ()
+    assert open_images(tmp_path / "out").mask_classes == ()
 
 
 def test_copied_masks_stand_beside_the_copied_images(tmp_path):

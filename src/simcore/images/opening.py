@@ -95,7 +95,7 @@ def _open(kind: str | None, place: str, choice: SplitChoice) -> ImageSource:
         _refuse_label(place, choice)
         return list_entries([Entry(base_name(place))], where=place, folder=folder_of(place))
     if kind == "list":
-        return open_list(place, choice)
+        return _with_mask_classes(open_list(place, choice), folder_of(place))
     if kind == "coco":
         return open_coco(place)
     if kind in ("voc", "masks"):
@@ -168,8 +168,12 @@ def _with_mask_classes(source: ImageSource, place: str) -> ImageSource:
     """Take over what the note of a prepared set says of the values of its masks."""
     if "mask" not in source.listing.column_names or PREPARED_NOTE not in names_in(place):
         return source
-    note = json.loads(read_bytes(join(place, PREPARED_NOTE)))
-    return dataclasses.replace(source, mask_classes=tuple(note.get("mask_classes", ())))
+    try:
+        note = json.loads(read_bytes(join(place, PREPARED_NOTE)))
+    except (Unreadable, ValueError):
+        return source  # another's file of that name
+    known = note.get("mask_classes", ()) if isinstance(note, dict) else ()
+    return dataclasses.replace(source, mask_classes=tuple(known))
 
 
 def _kind_of_folder(names: Sequence[str]) -> str | None:

@@ -123,6 +123,26 @@ def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path):
         load_detector(tmp_path / "nothing")
 
 
+@pytest.mark.slow
+def test_it_learns_to_find_a_bright_square(encoder, tmp_path):
+    """Trained and measured on the same eight images; a detector that learns nothing finds none of them."""
+    generator = np.random.default_rng(0)
+    lines = ["path,label,boxes"]
+    for i in range(8):
+        left, top = generator.integers(0, 16, 2)
+        pixels = np.full((32, 32, 3), 20, np.uint8)
+        pixels[top : top + 16, left : left + 16] = 250
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,square,{left} {top} {left + 16} {top + 16}")
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    source = open_images(tmp_path / "list.csv")
+    settings = {**QUICK, "epochs": 150, "lr": 3e-4, "batch_size": 4, "anchor_size": 16}
+    untrained = Detection(**{**settings, "epochs": 1, "lr": 0.0}).run(encoder, source, source, quiet=True)
+    assert untrained.metrics["mean_ap50"] < 10
+    trained = Detection(**settings).run(encoder, source, source, quiet=True)
+    assert trained.metrics["mean_ap50"] > 80
+
+
 def test_an_interrupted_training_goes_on_to_the_same_figures(encoder, sources, tmp_path, monkeypatch):
     task = Detection(**QUICK, min_score=0.0)
     whole = task.run(encoder, *sources, quiet=True)

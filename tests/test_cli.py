@@ -134,3 +134,17 @@ def test_a_source_without_encoder_says_what_to_give(stores, tmp_path, capsys):
     words = ["--target", str(tmp_path / "photos"), "--pool", str(stores / "pool.npy"), "--out", str(tmp_path / "s")]
     assert main(["select", *words]) == 2
     assert "--encoder" in one_line(capsys)
+
+
+def test_a_name_steers_no_terminal(tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "\x1b]0;owned\x07\u202e.png").write_bytes(b"no picture")
+    assert main(["inspect", str(tmp_path / "photos")]) == 0
+    assert main(["inspect", str(tmp_path / "\x1b[31mgone")]) == 1
+    said = "".join(capsys.readouterr())
+    assert r"\x1b]0;owned\x07\u202e.png" in said
+    assert r"\x1b[31mgone" in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from simcore.progress import Progress
+from simcore.progress import Progress, printable
 
 
 def test_rate_and_time_left_count_only_this_run():
@@ -23,3 +23,10 @@ def test_quiet_says_nothing_and_a_pipe_gets_whole_lines(capsys):
     with Progress("a", total=2) as progress:
         progress.advance(2)
     assert capsys.readouterr().err.endswith("left\n")
+
+
+def test_what_steers_a_terminal_is_shown_as_text():
+    assert printable("caf\u00e9 \u732b \u00a0.jpg") == "caf\u00e9 \u732b \u00a0.jpg"
+    assert printable("\x1b[31mred\x07\n.jpg") == r"\x1b[31mred\x07\n.jpg"
+    assert printable("gpj.\u202eexe\udce9") == r"gpj.\u202eexe\udce9"
+    assert printable("a\n\tb\x1b", kept="\n\t") == "a\n\tb\\x1b"

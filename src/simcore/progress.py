@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 import time
+import unicodedata
 from types import TracebackType
 from typing import Self
 
 LINE_EVERY_SECONDS = 10.0
 COLOURS = {"red": "31", "yellow": "33"}
+UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: what steers a terminal or the direction of text
 
 
 def styled(text: str, colour: str) -> str:
@@ -19,6 +21,14 @@ def styled(text: str, colour: str) -> str:
     if os.environ.get("NO_COLOR") or not _is_live():
         return text
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
+
+
+def printable(text: str, *, kept: str = "") -> str:
+    r"""Escape what would steer a terminal, as names of files may (``\x1b``), but for the characters ``kept``."""
+    if text.isprintable():
+        return text
+    steering = (c for c in set(text) - set(kept) if unicodedata.category(c) in UNSHOWN)
+    return text.translate({ord(c): c.encode("unicode_escape").decode("ascii") for c in steering})
 
 
 def _is_live() -> bool:

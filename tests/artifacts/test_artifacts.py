@@ -43,6 +43,21 @@ def test_a_store_that_is_unfinished_or_does_not_add_up_is_refused(tmp_path, chan
         Embeddings.load(tmp_path / "s")
 
 
+def test_json_without_end_is_a_damaged_store(tmp_path):
+    write_store(tmp_path / "s", np.zeros((3, 4)))
+    (tmp_path / "s" / "store.json").write_text("[" * 100_000)
+    with pytest.raises(SimcoreError, match=r"store.json: not a readable JSON file"):
+        Embeddings.load(tmp_path / "s")
+
+
+@pytest.mark.parametrize("text", ["a: !!python/object/apply:os.getcwd []", "a: [b\nc", "[" * 5_000, "a: \x00"])
+def test_a_config_that_is_no_plain_yaml_is_one_line_of_error(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SimcoreError, match=r"config.yaml: not readable") as caught:
+        Checkpoint.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_npy_matrix_is_a_store_and_other_arrays_are_named(tmp_path):
     np.save(tmp_path / "ok.npy", np.eye(3, dtype=np.float32))
     assert Embeddings.load(tmp_path / "ok.npy").table["id"].to_pylist() == ["0", "1", "2"]

@@ -294,6 +294,7 @@ def test_equal_keys_in_different_shards_stay_apart(make):
         ([("json", b'{"label": 1}'), ("json", b'{"label": 0}')], ("0", "1"), [1, 0]),
         ([("json", b'{"class_name": "x"}'), ("json", b'{"a": 1}')], ("x",), [0, -1]),
         ([("json", b"1"), ("json", b"not json")], ("0", "1"), [1, -1]),
+        ([("json", b"1"), ("json", b"[" * 100_000)], ("0", "1"), [1, -1]),
         ([("json", json.dumps({"label": [1]}).encode()), ("json", b'{"label": true}')], (), [-1, -1]),
         ([("cls", b"-1"), ("cls", b"1")], ("0", "1"), [-1, 1]),
         ([("cls", "é".encode()), ("cls", b"\xe9")], ("%E9", "é"), [1, 0]),

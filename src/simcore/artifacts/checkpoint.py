@@ -51,8 +51,8 @@ class Checkpoint:
             config = yaml.safe_load((place / "config.yaml").read_text("utf-8"))
         except FileNotFoundError as error:
             raise SimcoreError(f"{place}: not a RUN (it has no config.yaml)") from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise SimcoreError(f"{place / 'config.yaml'}: not readable ({error})") from error
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise SimcoreError(f"{place / 'config.yaml'}: not readable ({' '.join(str(error).split())})") from error
         if not isinstance(config, dict) or "backbone" not in config:
             raise SimcoreError(f"{place / 'config.yaml'}: not a config that `simcore pretrain` wrote")
         return cls(path=place, config=config)

@@ -130,7 +130,7 @@ class Selection:
             meta = json.loads((table.schema.metadata or {})[b"simcore"])
         except FileNotFoundError as error:
             raise SimcoreError(f"{path}: no such file") from error
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError, RecursionError) as error:
             raise SimcoreError(f"{path}: not a coreset that `simcore select` wrote") from error
         labels = None
         if "label" in table.column_names:

@@ -78,7 +78,7 @@ def _read_safetensors(place: Path) -> WeightsFile:
         with safe_open(place, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise SimcoreError(f"{place}: a cut or damaged safetensors file ({error})") from error
     return WeightsFile(path=place, content=content, metadata=metadata if isinstance(metadata, dict) else {})
 

@@ -24,7 +24,7 @@ from simcore.cli._command import Command, parser_for
 from simcore.cli._listing import COMMANDS, chosen, completion
 from simcore.cli._parser import SWITCH
 from simcore.errors import SimcoreError, SimcoreWarning
-from simcore.progress import styled
+from simcore.progress import printable, styled
 
 __all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SimcoreError as error:
             if _is_verbose(argv):
                 _tell(traceback.format_exc().rstrip())
-            _tell(f"simcore: {styled('error:', 'red')} {error}")
+            _tell(f"simcore: {styled('error:', 'red')} {printable(str(error))}")
             return error.exit_code
         except KeyboardInterrupt:
             _tell("simcore: interrupted; run the same command again to go on")
@@ -65,7 +65,7 @@ def _run(argv: Sequence[str]) -> None:
         _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
     lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
     for line in lines:
-        print(line)
+        print(printable(line, kept="\n\t"))
     sys.stdout.flush()
 
 
@@ -89,7 +89,7 @@ def _spoken(argv: Sequence[str]) -> Iterator[None]:
 def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Say a warning in one line; those of other libraries only get here when asked for."""
     whose = "" if issubclass(category, SimcoreWarning) else f"{category.__name__}: "
-    _tell(f"{styled('warning:', 'yellow')} {whose}{message}")
+    _tell(f"{styled('warning:', 'yellow')} {whose}{printable(str(message))}")
 
 
 def _tell(line: str) -> None:

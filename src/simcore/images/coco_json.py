@@ -53,7 +53,7 @@ def _read(where: str) -> Mapping[str, Any]:
         content = json.loads(read_bytes(where if is_remote(where) else escape(where)))
     except Unreadable as fault:
         raise SimcoreError(f"{where}: cannot be read ({fault.reason})") from fault
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SimcoreError(f"{where}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise SimcoreError(f"{where}: not COCO annotations (no images, annotations and categories in it)")

@@ -142,7 +142,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
         content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = content.get("info", {}).get("features", {})
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 

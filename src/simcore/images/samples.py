@@ -199,7 +199,7 @@ def _label(fields: dict[str, Member]) -> str | None:
 def _class_names(data: bytes) -> tuple[str, ...]:
     try:
         names = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
@@ -207,7 +207,7 @@ def _class_names(data: bytes) -> tuple[str, ...]:
 def _json_label(data: bytes) -> str | None:
     try:
         content: Any = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(content, dict):
         content = next((content[field] for field in JSON_FIELDS if field in content), None)

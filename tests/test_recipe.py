@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from simcore.cli import main
@@ -108,3 +110,18 @@ def test_a_source_that_is_missing_is_told_before_any_work(folder, side):
     with pytest.raises(SimcoreError, match="gone"):
         Recipe.load(write(folder, text)).run(quiet=True)
     assert not (folder / "recipe").exists()
+
+
+def test_an_arm_may_be_trained_on_the_chosen_images_alone(folder):
+    arms = "random: {budget: 6}\n  alone: {selector: random, budget: 6, alone: true}"
+    text = RECIPE.replace("random: {budget: 6}", arms)
+    recipe = Recipe.load(write(folder, text.replace("seeds: [0, 1]", "seeds: [0]")))
+    for stage in recipe.stages():
+        stage.run(recipe.out)
+    picked = pq.read_table(recipe.out / "coresets" / "alone-seed0.parquet")["uri"].to_pylist()
+    trained = {}
+    for arm in ("random", "alone"):
+        parts = yaml.safe_load((recipe.out / "runs" / f"{arm}-seed0" / "config.yaml").read_text())["data"]
+        trained[arm] = sum(part["num_images"] for part in parts.values())
+    assert len(picked) == 6
+    assert trained == {"random": 12 + 6, "alone": 6}

@@ -109,7 +109,7 @@ class _Costs:
 
     def all(self) -> Iterator[StageCost]:
         if isinstance(self.recipe.retrieval, Training):
-            yield self._pretraining("retrieval", self.recipe.retrieval, added=0)
+            yield self._pretraining("retrieval", self.recipe.retrieval, own=len(self.target))
         for side in ("target", "pool"):
             yield self._store(side)
         for seed in self.recipe.seeds:
@@ -147,7 +147,8 @@ class _Costs:
         added = {"target": 0, "pool": len(self.pool)}.get(arm.kind, self._budget(arm))
         if arm.kind == "selector":
             yield self._selection(f"select-{arm.name}-seed{seed}", added)
-        yield self._pretraining(f"pretrain-{arm.name}-seed{seed}", self.recipe.pretrain, added=added)
+        own = 0 if arm.alone else len(self.target)
+        yield self._pretraining(f"pretrain-{arm.name}-seed{seed}", self.recipe.pretrain, own=own, added=added)
         if self.recipe.test is not None:
             from simcore.registry import name_of
 
@@ -167,8 +168,8 @@ class _Costs:
         num_bytes = budget * (ROW_BYTES + _name_bytes(self.pool) // max(1, len(self.pool)))
         return StageCost(name=name, num_images=len(self.pool), seconds=seconds, num_bytes=num_bytes)
 
-    def _pretraining(self, name: str, training: Training, *, added: int) -> StageCost:
-        settings, num_images = training.settings, len(self.target) + added
+    def _pretraining(self, name: str, training: Training, *, own: int, added: int = 0) -> StageCost:
+        settings, num_images = training.settings, own + added
         measured = self._measured(training)
         seen = _images_seen(settings, num_images, added)
         each = max(measured.seconds_per_image, self.decoding / _num_cores())

@@ -43,6 +43,7 @@ class Arm:
     kind: str
     selector: Any = None
     budget: int | str | None = None
+    alone: bool = False  # on what is chosen, without the target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ class Recipe:
             raise SimcoreError(f"{place}: no such recipe") from error
         except (OSError, UnicodeDecodeError) as error:
             raise SimcoreError(f"{place}: not readable ({error})") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise UsageError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error
         return _Reader(str(place), lines).recipe(tree, base=place.parent, out=Path(out) if out else None)
 
@@ -215,7 +216,7 @@ class _Stages:
         given = self.recipe.retrieval
         if isinstance(given, Training):
             place = self.recipe.out / "retrieval"
-            yield self._training("retrieval", given, place, self._retrieval_key, coreset=None)
+            yield self._training("retrieval", given, place, self._retrieval_key, target=self.recipe.target)
 
     @functools.cached_property
     def _retrieval_key(self) -> str:
@@ -255,10 +256,13 @@ class _Stages:
             stage = self._selection(arm, seed, coreset)
             selection_key = stage.key
             yield stage
+        if arm.alone:
+            selection_key = self.key(selection_key, "alone")
         training = self.recipe.pretrain.with_seed(seed)
         key = self.key(self._source("target"), selection_key, training.key())
         run = self.layout.run(arm.name, seed)
-        yield self._training(f"pretrain-{arm.name}-seed{seed}", training, run, key, coreset=coreset)
+        target = None if arm.alone else self.recipe.target
+        yield self._training(f"pretrain-{arm.name}-seed{seed}", training, run, key, target=target, coreset=coreset)
         yield from self._evaluations(arm, seed, run, key)
 
     def _selection(self, arm: Arm, seed: int, place: Path) -> Stage:
@@ -278,11 +282,20 @@ class _Stages:
         where = {name: self.recipe.embed[name] for name in ("engine", "ray_address") if name in self.recipe.embed}
         return pipeline.select(target, pool, selector=selector, budget=budget, out=place, **where)
 
-    def _training(self, name: str, training: Training, place: Path, key: str, *, coreset: Path | str | None) -> Stage:
+    def _training(
+        self,
+        name: str,
+        training: Training,
+        place: Path,
+        key: str,
+        *,
+        target: str | None,
+        coreset: Path | str | None = None,
+    ) -> Stage:
         def work(resume: bool) -> Checkpoint:
             return pipeline.pretrain(
                 training.method,
-                self.recipe.target,
+                target,
                 coreset,
                 backbone=training.backbone,
                 out=place,
@@ -411,7 +424,10 @@ class _Reader:
         return Training(method=method, backbone=backbone, settings=settings)
 
     def _arm(self, name: str, body: Any) -> Arm:
-        """Read ``name: target``, ``name: pool``, ``name: SELECTOR`` or ``name: {selector: …, budget: …, …}``."""
+        """Read ``name: target``, ``name: pool``, ``name: SELECTOR`` or ``name: {selector: …, budget: …, …}``.
+
+        ``alone: true`` in the last form leaves the target out of the training.
+        """
         path = ("arms", name)
         if not re.fullmatch(r"[\w+.=-]+", name):
             raise UsageError(f"{self._where(path)}: '{name}' names files; use letters, digits and + - _ . = only")
@@ -419,9 +435,12 @@ class _Reader:
             return Arm(name=name, kind=body or name)
         mapping = dict(self._mapping({"selector": body or name} if not isinstance(body, dict) else body, path))
         selector_class = self._strategy("selection", str(mapping.pop("selector", name)), path)
-        budget = mapping.pop("budget", None)
+        budget, alone = mapping.pop("budget", None), mapping.pop("alone", False)
+        if not isinstance(alone, bool):
+            raise UsageError(f"{self._where((*path, 'alone'))}: alone must be true or false")
         self._checked(functools.partial(parse_budget, num_pool=0), budget, path)
-        return Arm(name=name, kind="selector", selector=self._build(selector_class, mapping, path), budget=budget)
+        selector = self._build(selector_class, mapping, path)
+        return Arm(name=name, kind="selector", selector=selector, budget=budget, alone=alone)
 
     def _task(self, name: str, body: Any) -> Any:
         path = ("evaluate", name)

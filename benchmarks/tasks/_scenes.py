@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import machine
-from simcore import pipeline
-from simcore.errors import SimcoreWarning
-from simcore.methods.simclr import SimCLR
-
-RESULTS = Path(__file__).parents[1] / "results"
 KINDS = ("disc", "square", "triangle")
 MOST = 3  # things a scene
 
@@ -82,71 +71,3 @@ def write(folder: Path, num: int, side: int, seed: int) -> Path:
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "boxes.json").write_text(json.dumps(content))
     return folder
-
-
-def add_arguments(parser: Any) -> None:
-    """Declare what both benchmarks take; with one --work they share scenes and backbones."""
-    parser.add_argument("--work", type=Path, default=Path("runs/scenes"), help="folder for everything made")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--backbone", default="resnet10")
-    parser.add_argument("--side", type=int, default=96, help="side of a scene in pixels")
-    parser.add_argument("--num-unlabelled", type=int, default=600, help="scenes for pretraining")
-    parser.add_argument("--num-train", type=int, default=100)
-    parser.add_argument("--num-test", type=int, default=100)
-    parser.add_argument("--pretrain-epochs", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--device", default="auto")
-
-
-def compare(
-    args: Any, name: str, task: Callable[[int], Any], source: Callable[[Path], str], what: str
-) -> dict[str, Any]:
-    """Train the task on the frozen backbone of ours and on random weights, once for every seed; write the result.
-
-    With each seed the backbone is pretrained anew, or drawn anew; scenes are the same for all.
-    """
-    warnings.simplefilter("ignore", SimcoreWarning)
-    began, side = time.monotonic(), args.side
-    parts = {"pool": args.num_unlabelled, "train": args.num_train, "test": args.num_test}
-    places = {
-        part: write(args.work / f"{part}-{num}-{side}", num, side, seed)
-        for seed, (part, num) in enumerate(parts.items())
-    }
-    figures: dict[str, dict[str, list[float]]] = {"pretrained": {}, "random": {}}
-    for seed in args.seeds:
-        run = args.work / f"simclr-seed{seed}"
-        settings = {"epochs": args.pretrain_epochs, "image_size": side, "batch_size": 128, "lr": 1e-3, "seed": seed}
-        more = {"optimizer": "adam", "device": args.device, "num_workers": 0, "resume": True, "quiet": True}
-        images = str(places["pool"] / "images")
-        pipeline.pretrain(SimCLR(), images, backbone=args.backbone, out=run, **settings, **more)
-        for arm, encoder in (("pretrained", str(run)), ("random", f"timm:{args.backbone}@random")):
-            report = pipeline.evaluate(
-                task(seed),
-                encoder,
-                train=source(places["train"]),
-                test=source(places["test"]),
-                out=args.work / f"{name}-{arm}-seed{seed}",
-                quiet=True,
-                seed=seed,
-                image_size=side,
-                device=args.device,
-            )
-            print(seed, arm, {key: round(value, 2) for key, value in report.metrics.items()}, flush=True)
-            for metric, value in report.metrics.items():
-                figures[arm].setdefault(metric, []).append(round(value, 3))
-    gains = {
-        metric: [round(a - b, 3) for a, b in zip(figures["pretrained"][metric], figures["random"][metric], strict=True)]
-        for metric in figures["random"]
-    }
-    result = {
-        "what": what,
-        "settings": {key: value for key, value in vars(args).items() if key != "work"},
-        "machine": machine.describe(),
-        "figures": figures,
-        "gain": gains,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({"gain": gains, "minutes": result["minutes"]}, indent=1))
-    return result

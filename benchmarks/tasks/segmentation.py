@@ -1,6 +1,6 @@
 """Does pretraining help segmentation? DeepLabV3+ on a frozen backbone: SimCLR of ours against random weights.
 
-Scenes are those of detection.py: discs, squares and triangles, each of a random texture, on textured ground. The
+Scenes and backbones are those of detection.py, and are taken from the same --work where they are there already. The
 figures are those of four classes (the ground among them) on scenes that were not trained on.
 
     python benchmarks/tasks/segmentation.py
@@ -8,34 +8,35 @@ figures are those of four classes (the ground among them) on scenes that were no
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 
-import _scenes as scenes
+import _dense_arms as arms
+import _scenes
 
 from simcore.tasks.segmentation import Segmentation
 
+CLASSES = tuple(f"{name}={value}" for value, name in enumerate(("background", *_scenes.KINDS)))
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    scenes.add_arguments(parser)
-    parser.add_argument("--lr", type=float, default=0.1)
-    args = parser.parse_args()
-    names = tuple(f"{name}={value}" for value, name in enumerate(("background", *scenes.KINDS)))
+    args = arms.arguments(__doc__, epochs=60, batch_size=12, lr=0.1).parse_args()
 
     def task(seed: int) -> Segmentation:
         return Segmentation(
             epochs=args.epochs,
             lr=args.lr,
-            batch_size=16,
+            batch_size=args.batch_size,
             crop_size=args.side,
-            mask_classes=names,
+            mask_classes=CLASSES,
             num_workers=0,
             device=args.device,
             seed=seed,
         )
 
-    what = (__doc__ or "").partition("\n")[0]
-    scenes.compare(args, "segmentation", task, lambda place: f"masks:{place}", what)
+    def source(scenes: Path) -> str:
+        return f"masks:{scenes}"
+
+    arms.compare(args, "segmentation", task, source, (__doc__ or "").partition("\n")[0])
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def run(tmp_path):
     folder.mkdir(parents=True)
     data = {"images": {"name": "/home/someone/secret/cars#limit=5", "num_images": 5}}
     config = {"method": "simclr", "backbone": "resnet10", "image_size": 32, "data": data, "settings": {"init": None}}
+    config["sampling"] = {"selector": "simcore", "data": {"pool": {"name": "/home/someone/pool", "num_images": 9}}}
     Checkpoint(path=folder, config=config).save()
     save_file({"conv.weight": np.arange(4, dtype=np.float32)}, folder / "backbone.safetensors")
     (folder / "last.ckpt").write_bytes(b"not for others")
@@ -131,6 +132,7 @@ def test_a_run_comes_back_as_it_was_but_for_paths(api, server, run, tmp_path):
     assert got.weights.read_bytes() == (run / "backbone.safetensors").read_bytes()
     assert got.config["backbone"] == "resnet10"
     assert got.config["data"]["images"]["name"] == "cars#limit=5"
+    assert got.config["sampling"]["data"] == {"pool": {"name": "pool", "num_images": 9}}
 
 
 def test_only_known_files_are_sent_and_none_names_a_place_on_this_machine(api, server, run, coreset):

@@ -137,12 +137,18 @@ def _prepared(path: Path, folder: Path, repo: str) -> list[str]:
 
 
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    data = config.get("data") or {}
-    cut = {side: {**part, "name": _last_part(str(part.get("name", "")))} for side, part in data.items()}
+    cut = _named_shortly(config.get("data") or {})
     settings = dict(config.get("settings") or {})
     if settings.get("init"):
         settings["init"] = _last_part(str(settings["init"]))
-    return {**config, "data": cut, "settings": settings}
+    shared = {**config, "data": cut, "settings": settings}
+    if sampling := config.get("sampling"):
+        shared["sampling"] = {**sampling, "data": _named_shortly(sampling.get("data") or {})}
+    return shared
+
+
+def _named_shortly(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {side: {**part, "name": _last_part(str(part.get("name", "")))} for side, part in data.items()}
 
 
 def _last_part(name: str) -> str:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from simcore.images.inspect import Inspection
     from simcore.tasks._predict import Predicted
     from simcore.training import PretrainSettings
+    from simcore.training.pretraining import Resample
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = StrPath | ImageSource
@@ -131,12 +132,14 @@ def pretrain(
     settings: PretrainSettings | None = None,
     resume: bool = False,
     quiet: bool = False,
+    resample: Resample | None = None,
     **overrides: Any,
 ) -> Checkpoint:
     """Pretrain a backbone on the target, on target and coreset, or (``target`` None) on the coreset alone.
 
     ``coreset`` is a Selection or its Parquet file, or any images (the whole pool, say). ``settings`` or single
-    ``overrides`` such as ``epochs=200`` depart from the published recipe.
+    ``overrides`` such as ``epochs=200`` depart from the published recipe. With ``sampling_times`` above 1,
+    ``resample`` (a :class:`simcore.resampling.Resampling`) chooses the coresets that follow.
     """
     from simcore.settings import build
     from simcore.training import PretrainSettings
@@ -157,6 +160,7 @@ def pretrain(
         settings=settings or build(PretrainSettings, overrides),
         resume=resume,
         quiet=quiet,
+        resample=resample,
     )
     return run
 

@@ -49,6 +49,7 @@ SCALE = (
     (r'(out="runs/cars-again")', r"\1, max_steps=1, image_size=32"),
     (r"\b(epochs|max_steps): \d+", r"\1: 1"),
     (r"(--num-pool) \d+", r"\1 40"),
+    (r"(--sampling-times \d+)", r"\1 --max-steps 4"),
     (r"--epochs 1\b(?= --out| \\)", "--max-steps 1"),
     (r"image_size: 64", "image_size: 32"),
     (r"(\n +)(backbone: test_resnet)(?!\s+image_size)", r"\1\2\1image_size: 32"),

@@ -333,21 +333,26 @@ def test_a_coreset_can_be_chosen_anew_on_the_way(folder: Folder, tmp_path: Path)
     images, pool = open_images(folder(4)), open_images(folder(12, name="pool"))
     asked: list[tuple[int, bool]] = []
 
-    def resample(backbone: nn.Module, number: int) -> ImageSource:
-        asked.append((number, backbone.training))
-        assert backbone(torch.zeros(1, 3, 16, 16)).shape == (1, 96)
-        return pool.take(np.arange(number, number + 5))
+    class Neighbours:
+        def __call__(self, backbone: nn.Module, number: int) -> ImageSource:
+            asked.append((number, backbone.training))
+            assert backbone(torch.zeros(1, 3, 16, 16)).shape == (1, 96)
+            return pool.take(np.arange(number, number + 5))
+
+        def described(self, times: int) -> dict[str, int]:
+            return {"neighbours": 5, "times": times}
 
     def run(method: SimCLR, out: str) -> Checkpoint:
         chosen = settings(sampling_times=3, epochs=7, batch_size=4)
         first = pool.take(np.arange(6))
         return pretrain(
             method, images, first, backbone="test_resnet", settings=chosen, out=tmp_path / out, resume=True, quiet=True,
-            resample=resample,
+            resample=Neighbours(),
         )  # fmt: skip
 
     whole = run(SimCLR(), "whole")
     assert asked == [(2, False), (3, False)]
+    assert whole.config["sampling"] == {"neighbours": 5, "times": 3}
     lines = epochs_of(whole.path)
     assert [line["coreset"] for line in lines] == [1, 1, 2, 2, 3, 3, 3]
     assert [line["step"] for line in lines] == [3, 6, 9, 12, 15, 18, 21]

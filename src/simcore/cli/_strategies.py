@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from simcore import registry
@@ -36,7 +36,7 @@ def outlined(package: str, name: str) -> type[Any]:
     return outline(registry.home(package, name))
 
 
-def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Sequence[str] = ()) -> None:
+def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Collection[str] = ()) -> None:
     """Turn the settings of a strategy class into flags of ``parser``."""
     group = parser.add_argument_group(f"settings of {strategy.__name__}")
     for field in fields_of(strategy):
@@ -66,7 +66,8 @@ def _metavar(kind: type, field: Field) -> str | None:
     return None if field.choices else {int: "N", float: "X"}.get(kind, "NAME")
 
 
-def strategy_from(args: argparse.Namespace, strategy: type) -> Any:
+def strategy_from(args: argparse.Namespace, strategy: type, *, without: Collection[str] = ()) -> Any:
     """Build a strategy from the parsed flags that carry its settings."""
-    values = {f.name: getattr(args, f.name) for f in fields_of(strategy) if hasattr(args, f.name)}
+    names = [field.name for field in fields_of(strategy) if field.name not in without]
+    values = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return build(strategy, {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -79,7 +79,7 @@ class RecipeText(Command):
         parser.add_argument("--target", metavar="T", help="source of the target; for paper: the name of a data set")
         parser.add_argument("--pool", metavar="P", help="source of the pool; for paper: the name of a data set")
         parser.add_argument("--test", metavar="SRC", help="labelled images to evaluate on")
-        parser.add_argument("--budget", default="5%", metavar="N|P%%", help="size of the coresets (default: 5%%)")
+        parser.add_argument("--budget", default="5%", metavar="N|P%", help="size of the coresets (default: 5%%)")
         parser.add_argument("--data", default="data", metavar="DIR", help="where named data sets lie (default: data)")
         parser.add_argument("--out", metavar="FILE", help="write it there (default: print it)")
 

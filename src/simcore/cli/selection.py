@@ -34,7 +34,7 @@ class Select(Command):
         parser.add_argument(
             "--selector", default=selector, metavar="NAME", help=f"one of: {', '.join(registry.names('selection'))}"
         )
-        parser.add_argument("--budget", metavar="N|P%%", help="how many images, or which share of the pool")
+        parser.add_argument("--budget", metavar="N|P%", help="how many images, or which share of the pool")
         add_encoder_flags(parser, required=False)
         add_embed_flags(parser)
         add_settings(parser, outlined("selection", selector))

@@ -72,6 +72,13 @@ def pick_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def encoder_of_run(backbone: nn.Module, run: Checkpoint) -> Encoder:
+    """Give the encoder that the backbone of a run is while the run is not finished yet."""
+    inputs = input_config(backbone).updated(run.config)
+    device = next(backbone.parameters()).device
+    return _encoder(backbone, str(run.path), str(run.config["backbone"]), None, inputs).to(device)
+
+
 def _from_text(spec: str, seed: int, image_size: int | None, backbone: str | None, partial: bool) -> Encoder:
     collection, _, name = spec.partition(":")
     fresh = name.endswith(RANDOM)

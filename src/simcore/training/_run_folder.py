@@ -28,9 +28,11 @@ def open_run(
     settings: PretrainSettings,
     out: Path,
     resume: bool,
+    sampling: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Describe the run, and refuse a folder that holds another one."""
-    run = Checkpoint(path=out, config=_config(method, images, coreset, backbone, settings))
+    """Describe the run, and refuse a folder that holds another one; ``sampling`` says how it chooses its coresets."""
+    config = _config(method, images, coreset, backbone, settings)
+    run = Checkpoint(path=out, config=config if sampling is None else {**config, "sampling": dict(sampling)})
     if not (out / "config.yaml").exists():
         if has_state(out):
             raise SimcoreError(f"{out}: holds a checkpoint without config.yaml; choose another folder")

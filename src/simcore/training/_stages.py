@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Iterator, Mapping
 
+from simcore.errors import UsageError
 from simcore.images.source import ImageSource
 from simcore.training._data import ViewBatches
+from simcore.training.settings import PretrainSettings
 from simcore.training.trainable import ViewBatch
 
 MakeBatches = Callable[[ImageSource, int | None], ViewBatches]
@@ -14,6 +17,8 @@ MakeBatches = Callable[[ImageSource, int | None], ViewBatches]
 
 def stage_starts(num_epochs: int, sampling_times: int) -> list[int]:
     """Give the epochs (from 0) at which the second and later coresets begin, evenly spread as published."""
+    if sampling_times > num_epochs:
+        raise UsageError(f"--sampling-times is {sampling_times}, but the run has only {num_epochs} epochs")
     return [int(num_epochs / sampling_times * number) for number in range(1, sampling_times)]
 
 
@@ -21,12 +26,15 @@ class StagedBatches:
     """Batches of one coreset after the other; an epoch keeps the number of steps that it has with the first."""
 
     def __init__(
-        self, make: MakeBatches, first: ImageSource, starts: list[int], choose: Callable[[int], ImageSource]
+        self, make: MakeBatches, first: ImageSource, settings: PretrainSettings, choose: Callable[[int], ImageSource]
     ) -> None:
         """``make(coreset, fixed_steps)`` makes batches; ``choose(stage)`` gives the coreset of stage 1, 2, …"""
-        self._make, self._starts, self._choose = make, starts, choose
+        self._make, self._choose = make, choose
         self._stage, self._batches = 0, make(first, None)
         self.steps_per_epoch = self._batches.steps_per_epoch
+        steps = settings.max_steps
+        num_epochs = settings.epochs if steps is None else math.ceil(steps / self.steps_per_epoch)
+        self._starts = stage_starts(num_epochs, settings.sampling_times)
 
     def __call__(self, epoch: int, skip_steps: int) -> Iterator[ViewBatch | None]:
         """Yield the batches of ``epoch``, with the coreset of its stage."""

@@ -6,9 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -26,7 +26,7 @@ from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training._probe import NeighbourProbe
 from simcore.training._run_folder import open_run
-from simcore.training._stages import StagedBatches, stage_starts
+from simcore.training._stages import StagedBatches
 from simcore.training.devices import make_fabric
 from simcore.training.loop import OnEpoch, fit
 from simcore.training.schedule import rescaled_epochs
@@ -34,7 +34,15 @@ from simcore.training.settings import PretrainSettings
 from simcore.training.trainable import Method, Moment, Pretrainable
 from simcore.views import CenterView
 
-Resample = Callable[[nn.Module, int], ImageSource]
+
+class Resample(Protocol):
+    """Chooses the later coresets of a run."""
+
+    def __call__(self, backbone: nn.Module, number: int) -> ImageSource:
+        """Give coreset ``number`` (from 2), chosen with the features that ``backbone`` gives."""
+
+    def described(self, times: int) -> Mapping[str, Any]:
+        """Say what decides the choices, for ``config.yaml``; a resumed run must say the same."""
 
 
 def pretrain(
@@ -61,18 +69,19 @@ def pretrain(
         resume: go on where an earlier call stopped; if it had finished, nothing is done.
         quiet: no progress on stderr.
         resample: with ``sampling_times`` T > 1, called as ``resample(backbone, number)`` for the coresets number
-            2 … T, with a copy of the backbone as it is then, in eval mode. For one number it must always give the
-            same images, also to a resumed run: it has to keep what it chose. Of several processes the first asks
-            first.
+            2 … T, with a copy of the backbone as it is then, in eval mode, by every process. For one number it must
+            always give the same images, also to a resumed run: it has to keep what it chose
+            (:class:`simcore.resampling.Resampling` does).
 
     Raises:
         SimcoreError: ``out`` holds another run, too few images, a loss that is no number, and what :func:`fit` raises.
     """
     settings = settings or PretrainSettings()
     if settings.sampling_times > 1 and (coreset is None or resample is None):
-        raise UsageError("--sampling-times above 1 needs a coreset, and its target, pool and selector at hand")
+        raise UsageError("--sampling-times above 1 needs a first coreset, and a pool to choose the others from")
     fabric = make_fabric(settings.device, settings.precision)
-    run = open_run(method, images, coreset, backbone, settings, out, resume)
+    sampling = None if resample is None else resample.described(settings.sampling_times)
+    run = open_run(method, images, coreset, backbone, settings, out, resume, sampling)
     if resume and run.finished:
         return run
     fabric.barrier()  # every process has looked at the folder before one writes to it
@@ -160,16 +169,9 @@ class _Loader:
             return self._of(coreset, None)
 
         def choose(stage: int) -> ImageSource:
-            encoder = copy.deepcopy(model.exported).eval().requires_grad_(False)
-            if not self.fabric.is_global_zero:
-                self.fabric.barrier()  # the first process chooses, the others find its choice
-            chosen = resample(encoder, stage + 1)
-            if self.fabric.is_global_zero:
-                self.fabric.barrier()
-            return chosen
+            return resample(copy.deepcopy(model.exported).eval().requires_grad_(False), stage + 1)
 
-        starts = stage_starts(self.settings.epochs, self.settings.sampling_times)
-        return StagedBatches(self._of, coreset, starts, choose)
+        return StagedBatches(self._of, coreset, self.settings, choose)
 
     def probe(self) -> NeighbourProbe | None:
         """Give the probe on the target, where it has labels; one process is enough for it."""

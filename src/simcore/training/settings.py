@@ -69,7 +69,7 @@ class PretrainSettings(FitSettings):
     target_share: float | None = setting(
         None, "share of target images in every batch; none: plain concatenation, as published"
     )
-    sampling_times: int = setting(1, "times that a coreset is chosen, evenly over the run, with the encoder of then")
+    sampling_times: int = setting(1, "coresets one after the other, each chosen with the encoder as it is by then")
     probe_every: int = setting(50, "epochs between kNN probes on the target, if it has labels; 0: none")
     init: str | None = setting(None, "RUN or weights file to start from; none: fresh weights from the seed")
     num_workers: int = setting(-1, "processes that decode images; -1: as many as there are spare cores")
@@ -83,6 +83,8 @@ class PretrainSettings(FitSettings):
         _at_least(self, 2, "batch_size")
         _at_least(self, 1, "image_size", "reference_images")
         _at_least(self, 1, "sampling_times")
+        if self.max_steps is None and self.sampling_times > self.epochs:
+            raise UsageError(f"--sampling-times is {self.sampling_times}, but the run has only {self.epochs} epochs")
         _at_least(self, 0, "cache_mb", "probe_every")
         if self.target_share is not None and not 0 < self.target_share < 1:
             raise UsageError(f"--target-share is {self.target_share}, but must lie between 0 and 1")

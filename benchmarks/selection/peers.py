@@ -73,11 +73,16 @@ def ours(selector: Any) -> Arm:
 
 
 def ranked(peer: Callable[..., tuple[np.ndarray, dict[str, Any]]]) -> Arm:
-    """Wrap a peer that gives an order."""
+    """Wrap a peer that gives an order.
+
+    It sees the pool in a random order: the target takes the first images of its classes, so among the first rows there
+    are none of them, and a peer that breaks ties by row would gain from that.
+    """
 
     def choose(target: Embeddings, pool: Embeddings, budgets: Sequence[int]) -> Chosen:
-        picks, notes = peer(units(target), units(pool), budgets[-1])
-        return Chosen([picks[:budget] for budget in budgets], notes)
+        order = np.random.default_rng(SEED).permutation(len(pool))
+        picks, notes = peer(units(target), units(pool.take(order)), budgets[-1])
+        return Chosen([order[picks[:budget]] for budget in budgets], notes)
 
     return choose
 
@@ -125,6 +130,8 @@ def units(features: Embeddings) -> np.ndarray:
 
 def measure(task: Task, name: str) -> list[dict[str, Any]]:
     """Run one arm in this process and judge its picks at every budget."""
+    import torch  # noqa: F401 - some arms load it for a large pool only, which would count as theirs
+
     arm, (target, pool) = ARMS[name], task.pair
     arm(target.take(np.arange(200)), pool.take(np.arange(0, len(pool), len(pool) // 3_000)), (20, 40))
     forget_peak()

@@ -148,3 +148,12 @@ def test_a_name_steers_no_terminal(tmp_path, capsys):
     assert r"\x1b]0;owned\x07\u202e.png" in said
     assert r"\x1b[31mgone" in said
     assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+
+def test_a_full_disk_is_one_line_wherever_it_is_met(stores, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "runs/log.jsonl")
+
+    monkeypatch.setattr("simcore.pipeline.select", full)
+    assert select(stores, "--budget", "5") == 1
+    assert one_line(capsys) == "simcore: error: runs/log.jsonl cannot be written (No space left on device)"

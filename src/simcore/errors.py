@@ -5,6 +5,10 @@ A message is one line that names the item and says what to do; the command line 
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how a system refuses to write more
+
 
 class SimcoreError(Exception):
     """The job cannot be done (exit code 1)."""

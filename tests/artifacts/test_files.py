@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import resource
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from simcore.artifacts.files import fingerprint, read_json, write_json, written_aside
 from simcore.errors import SimcoreError
@@ -20,6 +26,44 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_full_disk_is_one_clear_line(tmp_path):
     with pytest.raises(SimcoreError, match="cannot be written"), written_aside(tmp_path / "a") as aside:
         raise OSError(28, "No space left on device", str(aside))
+
+
+def save_torch(path, tensor):
+    with path.open("wb") as file:
+        torch.save({"a": tensor}, file)
+
+
+def save_safely(path, tensor):
+    save_file({"a": tensor}, path)
+
+
+def save_table(path, tensor):
+    pq.write_table(pa.table({"a": tensor.numpy()}), path, compression="none", use_dictionary=False)
+
+
+@pytest.fixture
+def small_files():
+    """The system refuses to write a file beyond 4,096 bytes: what a full disk does, in the middle of a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("save", [save_torch, save_safely, save_table])
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_one_clear_line_whoever_writes(tmp_path, save):
+    said = r"a: cannot be written \(.*File too large.*\)"
+    with pytest.raises(SimcoreError, match=said), written_aside(tmp_path / "a") as aside:
+        save(aside, torch.arange(100_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(ValueError, match="no number"), written_aside(tmp_path / "a"):
+        raise ValueError("no number")
+    with pytest.raises(SimcoreError, match=r"^as it was$"), written_aside(tmp_path / "a"):
+        raise SimcoreError("as it was") from OSError(28, "No space left on device")
 
 
 def test_json_round_trip_and_refusal_of_nan(tmp_path):

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simcore.artifacts.parts import let_go
-from simcore.errors import SimcoreError
+from simcore.errors import NO_ROOM, SimcoreError
 
 HASHED_AT_ONCE = 1 << 22  # numbers
 
@@ -41,8 +42,23 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.replace(final)
     except OSError as error:
         raise SimcoreError(f"{final}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        if isinstance(error, SimcoreError) or (number := _room_lacked(error)) is None:
+            raise
+        raise SimcoreError(f"{final}: cannot be written ({os.strerror(number)})") from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _room_lacked(error: BaseException | None) -> int | None:
+    """Find the system's refusal in the errors that torch and safetensors make of it; None for other errors."""
+    while error is not None:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number in NO_ROOM:
+            return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _umask() -> int:

@@ -23,7 +23,7 @@ from typing import Any
 from simcore.cli._command import Command, parser_for
 from simcore.cli._listing import COMMANDS, chosen, completion
 from simcore.cli._parser import SWITCH
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import NO_ROOM, SimcoreError, SimcoreWarning
 from simcore.progress import printable, styled
 
 __all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
@@ -38,15 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SimcoreError as error:
             if _is_verbose(argv):
                 _tell(traceback.format_exc().rstrip())
-            _tell(f"simcore: {styled('error:', 'red')} {printable(str(error))}")
-            return error.exit_code
+            return _failed(str(error), error.exit_code)
         except KeyboardInterrupt:
             _tell("simcore: interrupted; run the same command again to go on")
             return 128 + signal.SIGINT
         except BrokenPipeError:
             # Whoever read stdout has left, with what they wanted; nothing more can be said there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return _failed(f"{error.filename or 'a file'} cannot be written ({error.strerror})", 1)
     return 0
+
+
+def _failed(why: str, code: int) -> int:
+    _tell(f"simcore: {styled('error:', 'red')} {printable(why)}")
+    return code
 
 
 def _run(argv: Sequence[str]) -> None:

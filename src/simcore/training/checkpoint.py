@@ -23,7 +23,8 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     At every instant one whole checkpoint stands under one of the two names.
     """
     with written_aside(folder / LAST) as aside:
-        torch.save({"format": CHECKPOINT_FORMAT, **state}, aside)
+        with aside.open("wb") as file:  # torch's own writer hides what the system says of a full disk
+            torch.save({"format": CHECKPOINT_FORMAT, **state}, file)
         if (folder / LAST).exists():
             (folder / LAST).replace(folder / PREVIOUS)
 

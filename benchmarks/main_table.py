@@ -1,0 +1,155 @@
+"""The paper's main table in small: is a coreset worth more than the target alone, a random part, the whole pool?
+
+Each target X is the first 100 train images of each class of a fine-grained group of Tiny-ImageNet; the pool U is every
+other train image; the test set is the group's validation images. Every arm trains one backbone by one SSL method for
+equally many steps, and chooses with one retrieval model, trained by SimCLR on X. Arms with a budget have the same one,
+but for the published stop, which ends by itself. Labels are used for the figures and the oracle alone. All of it is a
+recipe for `simcore run`, written to ``--work``; finished stages are kept, and the result file is renewed after each
+run, so that a table may grow from session to session.
+
+    python benchmarks/main_table.py --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import machine
+from simcore.artifacts import Report, Selection
+from simcore.errors import SimcoreWarning
+from simcore.recipe import Layout, Recipe
+
+RESULT = Path(__file__).parent / "results" / "main_table.json"
+METRICS = {"knn": "top1_k20", "linear": "top1"}
+# Widths that a CPU cannot carry are cut down; all else is the methods' own.
+METHODS: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.2}, "byol": {"hidden_dim": 1024}}
+
+
+def arms(budget: int) -> dict[str, Any]:
+    """Every line of the table, by the name that it has there."""
+    fixed = {"budget": budget}
+    return {
+        "X": "target",
+        "U": {"selector": "random", "budget": "100%", "alone": True},
+        "X+random": {"selector": "random", **fixed},
+        "X+simcore-stop": {"selector": "simcore", "num_clusters": 100},
+        "X+simcore": {"selector": "simcore", "num_clusters": 100, **fixed},
+        "X+density_ratio": {"selector": "density_ratio", **fixed},
+        "X+facility_location": {"selector": "facility_location", **fixed},
+        "X+oracle": {"selector": "oracle", **fixed},
+    }
+
+
+def recipe_of(args: argparse.Namespace, target: str, wnids: list[str], method: str) -> Recipe:
+    """Write one target's recipe and read it back; methods share retrieval model, stores and coresets."""
+    training = {
+        "backbone": args.backbone,
+        "image_size": args.image_size,
+        "batch_size": args.batch_size,
+        "optimizer": "adam",  # the published SGD needs larger batches and thousands of epochs
+        "lr": 1e-3,
+        "max_steps": args.steps,
+        "num_workers": 0,
+        "tensorboard": False,
+        "probe_every": 0,
+    }
+    names = f"#classes={','.join(wnids)}"
+    tree = {
+        "target": f"{args.data}/train-*.parquet{names}&limit-per-class=100",
+        "pool": f"{args.data}/train-*.parquet",
+        "test": f"{args.data}/val.parquet{names}",
+        "seeds": args.seeds,
+        "retrieval": {"method": "simclr", **METHODS["simclr"], **training},
+        "embed": {"num_workers": 0},
+        "arms": {name: body for name, body in arms(args.budget).items() if name in args.arms},
+        "pretrain": {"method": method, **METHODS[method], **training},
+        "evaluate": {"knn": {"k": [20]}, "linear": {}},
+    }
+    place = args.work / f"{target}-{method}.yaml"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return Recipe.load(place, out=args.work / f"{target}-{method}")
+
+
+def share_of_classes(coreset: Path, labels: set[int]) -> dict[str, Any]:
+    """Say how many images were chosen, and the percentage whose class is one of the target's."""
+    chosen = Selection.load(coreset)
+    picked = pq.read_table(coreset, columns=["label"])["label"].to_pylist()
+    precision = 100.0 * sum(label in labels for label in picked) / max(1, len(picked))
+    return {"num_chosen": len(picked), "precision": round(precision, 2), "stop_reason": chosen.stop_reason}
+
+
+def row_of(recipe: Recipe, arm: str, seed: int, labels: set[int]) -> dict[str, Any] | None:
+    """Read what one run of one arm came to, if it is finished."""
+    layout, row = Layout(recipe.out), {"arm": arm, "seed": seed}
+    for task, metric in METRICS.items():
+        place = layout.evaluation(arm, seed, task)
+        if not (place / "metrics.json").is_file():
+            return None
+        row[task] = round(float(Report.load(place).metrics[metric]), 2)
+    coreset = layout.coreset(arm, seed)
+    return row | (share_of_classes(coreset, labels) if coreset.is_file() else {})
+
+
+def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
+    """Renew the result file; rows of targets and methods not asked for this time stay."""
+    kept = json.loads(args.out.read_text())["rows"] if args.out.is_file() else []
+    rows = [row for row in kept if (row["target"], row["method"]) not in found]
+    rows += [{"target": t, "method": m, **row} for (t, m), part in found.items() for row in part]
+    names = ("backbone", "image_size", "batch_size", "steps", "budget")
+    result = {
+        "what": (__doc__ or "").partition("\n")[0],
+        "command": "python benchmarks/main_table.py --data DIR",
+        "machine": machine.describe(),
+        "settings": {name: getattr(args, name) for name in names} | {"methods": METHODS},
+        "rows": sorted(rows, key=lambda row: (row["method"], row["target"], row["seed"])),
+    }
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
+    parser.add_argument("--work", type=Path, default=Path("runs/main_table"), help="folder for everything made")
+    parser.add_argument("--targets", nargs="+", default=["vehicles", "pets", "food"])
+    parser.add_argument("--methods", nargs="+", default=["simclr"], choices=sorted(METHODS))
+    parser.add_argument("--arms", nargs="+", default=list(arms(1)), choices=list(arms(1)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--backbone", default="resnet10")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--budget", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args = parser.parse_args()
+    args.data, args.work = args.data.resolve(), args.work.resolve()
+    warnings.simplefilter("ignore", SimcoreWarning)
+    groups = json.loads((args.data / "targets.json").read_text())
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for method in args.methods:
+        for target in args.targets:
+            recipe = recipe_of(args, target, groups[target]["wnids"], method)
+            labels = set(groups[target]["labels"])
+            for stage in recipe.stages():
+                began = time.monotonic()
+                stage.run(recipe.out)
+                print(f"{target} {method} {stage.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+                if stage.name.startswith("evaluate"):
+                    rows = (row_of(recipe, arm.name, seed, labels) for seed in recipe.seeds for arm in recipe.arms)
+                    found[target, method] = [row for row in rows if row]
+                    write(args, found)
+
+
+if __name__ == "__main__":
+    main()

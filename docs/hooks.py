@@ -84,9 +84,15 @@ def _row(action: argparse.Action) -> str:
 
 def _strategy(package: str, name: str) -> str:
     strategy = registry.find(package, name)
-    about = inspect.cleandoc(strategy.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
-    about = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", about)
-    return f"\n### {name}\n\n{about}\n\n{_settings(strategy)}"
+    about = inspect.cleandoc(strategy.__doc__ or "").split("\n\n")
+    return f"\n### {name}\n\n" + "\n\n".join([*map(_paragraph, about), _settings(strategy)])
+
+
+def _paragraph(text: str) -> str:
+    """Turn a paragraph of a docstring into one of a page; its tables stay as they are drawn."""
+    if text.startswith("==="):
+        return f"```text\n{text}\n```"
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text.replace("\n", " ").replace("``", "`"))
 
 
 def _settings(strategy: type[Any]) -> str:

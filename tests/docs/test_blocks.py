@@ -64,6 +64,7 @@ VARIABLES = {
     "NUM_TRAIN": "3",
     "NUM_TEST": "2",
     "IMAGE_SIZE": "32",
+    "MIN_SIZE": "32",
 }
 SHIM = """#!{python} -IS
 import json, os, socket, sys
@@ -118,6 +119,7 @@ def write_images(folder: Path) -> None:
         (folder / place).mkdir(parents=True)
         for number in range(count):
             image().save(folder / place / f"{number}.jpg")
+    write_scenes(folder / "scenes")
     (folder / "pool").mkdir()
     for shard in range(2):
         with tarfile.open(folder / "pool" / f"{shard:04}.tar", "w") as archive:
@@ -128,6 +130,24 @@ def write_images(folder: Path) -> None:
                 member.size = data.tell()
                 data.seek(0)
                 archive.addfile(member, data)
+
+
+def write_scenes(folder: Path) -> None:
+    """One square an image, with its box and its mask, in two splits."""
+    for split in ("train", "test"):
+        images, annotations = [], []
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for number in range(1, 5):
+            pixels, mask = np.full((32, 32, 3), 30, np.uint8), np.zeros((32, 32), np.uint8)
+            pixels[number : number + 16, 4:20], mask[number : number + 16, 4:20] = 220, 1
+            Image.fromarray(pixels).save(folder / split / "images" / f"{number}.png")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 32, "height": 32})
+            box = {"id": number, "image_id": number, "category_id": 1, "bbox": [4, number, 16, 16]}
+            annotations.append(box)
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "leaf"}]}
+        (folder / split / "boxes.json").write_text(json.dumps(content))
 
 
 class Shell:

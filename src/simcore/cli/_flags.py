@@ -10,8 +10,10 @@ from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES
 SOURCE_HELP = """\
 SOURCE is a path or URL; its kind is seen from what is there: a folder (flat, one folder per class, or train/ and
 test/ of those), a .txt or .csv list, .tar shards ({0000..0999} or *), or Parquet in the Hugging Face image layout.
-A prefix (folder:, list:, wds:, parquet:) overrides. A part of it: SOURCE#classes=a,b&limit=1000&split=test
-(also limit-per-class=N, skip-per-class=N). Of a list or table with several label columns: #label=COLUMN."""
+For detection and segmentation also COCO .json, VOC folders, and folders with images/ and masks/ (masks:FOLDER).
+A prefix (folder:, list:, wds:, parquet:, coco:, voc:, masks:) overrides. A part of it:
+SOURCE#classes=a,b&limit=1000&split=test (also limit-per-class=N, skip-per-class=N). Of a list or table with several
+label columns: #label=COLUMN."""
 
 ENCODER_HELP = """\
 ENC is a RUN folder or a weights file (PATH@BACKBONE where the file does not say which), timm:NAME[@random],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -37,11 +39,17 @@ def outlined(package: str, name: str) -> type[Any]:
 
 
 def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Collection[str] = ()) -> None:
-    """Turn the settings of a strategy class into flags of ``parser``."""
-    group = parser.add_argument_group(f"settings of {strategy.__name__}")
+    """Turn the settings of a strategy class into flags of ``parser``, below what its docstring says of it."""
+    group = parser.add_argument_group(f"settings of {strategy.__name__}", _about(strategy))
     for field in fields_of(strategy):
         if field.name not in without and field.kind in (bool, int, float, str, tuple):
             _add_flag(group, field)
+
+
+def _about(strategy: type) -> str:
+    """Give a docstring as plain text."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"\1", inspect.cleandoc(strategy.__doc__ or ""))
+    return text.replace("``", "")
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field) -> None:

@@ -26,6 +26,9 @@ class Evaluate(Command):
         "simcore evaluate linear --encoder runs/cars --train data/cars/train --test data/cars/test --out eval/cars",
         "simcore evaluate knn --encoder runs/x runs/cars --train data/cars --test data/cars --out eval/both",
         "simcore evaluate knn --encoder runs/x --train data/cars --test data/cars --attributes brand type --out by",
+        "simcore evaluate detection --encoder runs/x --train coco:a/boxes.json --test coco:b/boxes.json --out boxes",
+        "simcore evaluate segmentation --encoder runs/x --train masks:a --test masks:b --out eval/masks "
+        "--mask-classes background=0 leaf=1-3",
         "simcore evaluate finetune --help",
     )
     notes = (

@@ -4,7 +4,7 @@ X is the first 100 train images of each class of a fine-grained group of Tiny-Im
 images; labels are used for the kNN figure alone. A method has learned if, over the seeds, its smallest gain exceeds
 the spread (largest less smallest) of the random networks. Settings are the methods' defaults but for what is listed
 under ``changed``: widths that a CPU cannot carry, and Adam, since the published SGD needs larger batches and thousands
-of epochs.
+of epochs. The result file is renewed after each method; finished runs in ``--work`` are not redone.
 
     python benchmarks/training/learning.py --data DIR
 """
@@ -107,20 +107,23 @@ def main() -> None:
     names = ",".join(json.loads((args.data / "targets.json").read_text())[args.target]["wnids"])
     images = open_images(f"{args.data}/train-*.parquet#classes={names}&limit-per-class=100")
     test = open_images(f"{args.data}/val.parquet#classes={names}")
-    result = {
-        "what": (__doc__ or "").partition("\n")[0],
-        "command": f"python benchmarks/training/learning.py --data DIR --target {args.target} --epochs {args.epochs}",
-        "metric": "kNN top-1 in percent, 20 neighbours",
-        "num_images": len(images),
-        "num_test": len(test),
-        "chance": round(100 / len(names.split(",")), 1),
-        "settings": {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr, "optimizer": "adam"},
-        "changed": CHANGED,
-        "machine": machine.describe(),
-        "methods": {name: study(name, images, test, args) for name in args.methods},
-    }
-    args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    found: dict[str, Any] = json.loads(args.out.read_text())["methods"] if args.out.is_file() else {}
+    for name in args.methods:
+        found[name] = study(name, images, test, args)
+        result = {
+            "what": (__doc__ or "").partition("\n")[0],
+            "command": f"python benchmarks/training/learning.py --data DIR --target {args.target}",
+            "metric": "kNN top-1 in percent, 20 neighbours",
+            "num_images": len(images),
+            "num_test": len(test),
+            "chance": round(100 / len(names.split(",")), 1),
+            "settings": {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr, "optimizer": "adam"},
+            "changed": CHANGED,
+            "machine": machine.describe(),
+            "methods": dict(sorted(found.items())),
+        }
+        args.out.parent.mkdir(exist_ok=True)
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,6 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from simcore import pipeline
+from simcore.artifacts import Checkpoint, Report, Selection
 from simcore.cli import main
 from simcore.errors import SimcoreError, UsageError
 from simcore.recipe import Recipe
@@ -62,6 +66,19 @@ def write(folder, text: str):
             r"recipe\.yaml:5: no backbone",
         ),
         ("pool: u\n", "", r"recipe\.yaml: the section 'pool' is missing"),
+        ("knn: {k: [1]}", "knn: {unlabelled: u}", r"recipe\.yaml:13: knn takes no unlabelled images"),
+        ("knn: {k: [1]}", "knn: {attributes: kind}", r"recipe\.yaml:13: attributes are a list of label columns"),
+        (
+            "knn: {k: [1]}",
+            "semisup: {unlabelled: u, attributes: [kind]}",
+            r"recipe\.yaml:13: attributes are evaluated without unlabelled images",
+        ),
+        ("knn: {k: [1]}", "semisup: {unlabeled: u}", r"recipe\.yaml:13: .*no setting 'unlabeled'"),
+        (
+            "retrieval: {method: simclr,",
+            "retrieval: {sampling_times: 2,",
+            r"recipe\.yaml:5: the retrieval model is trained on the target alone",
+        ),
         ("arms:\n", "arms: 3\nx:\n", r"recipe\.yaml"),
         ("target: x", "target: [", r"recipe\.yaml: not valid YAML"),
     ],
@@ -69,6 +86,13 @@ def write(folder, text: str):
 def test_a_mistake_is_named_with_its_line_before_any_work(folder, old, new, told):
     with pytest.raises(UsageError, match=told):
         Recipe.load(write(folder, RECIPE.replace(old, new)))
+
+
+def test_an_arm_on_chosen_images_alone_chooses_once(folder):
+    text = RECIPE.replace("random: {budget: 6}", "random: {budget: 6, alone: true}")
+    text = text.replace("pretrain: {method: simclr,", "pretrain: {sampling_times: 2,")
+    with pytest.raises(UsageError, match=r"recipe\.yaml:11: arm 'random' is trained on chosen images alone"):
+        Recipe.load(write(folder, text))
 
 
 def test_a_missing_recipe_is_named(tmp_path):
@@ -125,3 +149,97 @@ def test_an_arm_may_be_trained_on_the_chosen_images_alone(folder):
         trained[arm] = sum(part["num_images"] for part in parts.values())
     assert len(picked) == 6
     assert trained == {"random": 12 + 6, "alone": 6}
+
+
+TABLE = "image,kind,tone\n" + "".join(f"../x/{k}/{i}.png,{k},{'ab'[i % 2]}\n" for k in "ab" for i in range(6))
+
+
+def test_attributes_of_an_evaluation_are_told_with_their_mean(folder, capsys):
+    (folder / "lists").mkdir()
+    (folder / "lists" / "x.csv").write_text(TABLE)
+    text = RECIPE.replace("test: x", "train: lists/x.csv\ntest: lists/x.csv").replace("seeds: [0, 1]", "seeds: [0]")
+    text = text.replace("knn: {k: [1]}", "knn: {k: [1], attributes: [kind, tone]}")
+    text = text.replace("  random: {budget: 6}\n", "").replace("  target:\n", "")
+    assert main(["run", str(write(folder, text)), "--json", "--quiet"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]["nearest"]
+    assert {name.partition("/")[0] for name in figures} == {"knn kind", "knn tone", "knn mean"}
+    both = [figures[f"knn {name}/top1_k1"][0] for name in ("kind", "tone")]
+    assert figures["knn mean/top1_k1"] == [pytest.approx(sum(both) / 2)]
+
+
+def test_an_attribute_that_is_no_column_is_told_before_any_work(folder):
+    (folder / "x.csv").write_text(TABLE.replace("../", ""))
+    text = RECIPE.replace("test: x", "train: x.csv\ntest: x.csv").replace("k: [1]", "attributes: [kynd]")
+    with pytest.raises(SimcoreError, match="kynd"):
+        Recipe.load(write(folder, text)).run(quiet=True)
+    assert not (folder / "recipe").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "seen"),
+    [
+        ("pool", {"target": "u", "random": "u"}),
+        ("coreset", {"target": None, "random": "coresets/random-seed0.parquet"}),
+        ("more", {"target": "more", "random": "more"}),
+    ],
+)
+def test_an_evaluation_takes_unlabelled_images(folder, monkeypatch, named, seen):
+    """The pool, what the arm added to the target, or a source beside the recipe; the task itself is not run here."""
+    shutil.copytree(folder / "u", folder / "more")
+    text = RECIPE.replace("knn: {k: [1]}", f"semisup: {{unlabelled: {named}}}").replace("seeds: [0, 1]", "seeds: [0]")
+    text = text.replace("  nearest: {selector: simcore, num_clusters: 3, budget: 6}\n", "")
+    recipe = Recipe.load(write(folder, text))
+    given = {}
+
+    def evaluate(task, run, *, out, unlabelled, **_):
+        place = unlabelled and os.path.relpath(unlabelled, folder).removeprefix("recipe/")
+        given[run.name.removesuffix("-seed0")] = place
+        report = Report(task="semisup", metrics={"top1": 1.0})
+        report.save(out / "metrics.json")
+        return report
+
+    monkeypatch.setattr(pipeline, "evaluate", evaluate)
+    recipe.run(quiet=True)
+    assert given == seen
+
+
+def test_a_task_learns_from_the_arm_s_coreset_as_unlabelled_images(folder):
+    task = "method: openmatch, start_epoch: 1, epochs: 1, steps_per_epoch: 1, batch_size: 4, num_workers: 0"
+    text = RECIPE.replace("knn: {k: [1]}", f"opensemi: {{unlabelled: coreset, {task}, device: cpu}}")
+    text = text.replace("seeds: [0, 1]", "seeds: [0]").replace("random: {budget: 6}", "random: {budget: 5}")
+    outcome = Recipe.load(write(folder, text)).run(quiet=True)
+    added = {report.settings["arm"]: report.details.get("num_unlabelled_added", 0) for report in outcome.reports}
+    assert added == {"target": 0, "random": 5, "nearest": 6}
+
+
+def test_what_an_evaluation_is_given_decides_whether_it_is_redone(folder):
+    def keys(body: str) -> dict[str, str]:
+        text = RECIPE.replace("knn: {k: [1]}", f"semisup: {body}")
+        return {stage.name: stage.key for stage in Recipe.load(write(folder, text)).stages()}
+
+    plain, pool, own = keys("{}"), keys("{unlabelled: pool}"), keys("{unlabelled: coreset}")
+    changed = {name for name in plain if plain[name] != pool[name]}
+    assert changed == {name for name in plain if name.startswith("evaluate-")}
+    changed = {name for name in plain if plain[name] != own[name]}
+    assert changed == {name for name in plain if name.startswith(("evaluate-random", "evaluate-nearest"))}
+
+
+def test_arms_that_choose_may_choose_anew_while_they_train(folder):
+    text = RECIPE.replace("pretrain: {method: simclr,", "pretrain: {sampling_times: 2, method: simclr,")
+    text = text.replace("seeds: [0, 1]", "seeds: [1]")
+    head, tail = text.split("pretrain: ")
+    text = f"{head}pretrain: {tail.replace('max_steps: 2', 'max_steps: 6')}"
+    Recipe.load(write(folder, text)).run(quiet=True)
+    runs = folder / "recipe" / "runs"
+    assert [place.name for place in sorted(runs.rglob("coreset-*.parquet"))] == [
+        *("coreset-001.parquet", "coreset-002.parquet") * 2
+    ]
+    first = Selection.load(runs / "nearest-seed1" / "coreset-001.parquet")
+    chosen = Selection.load(folder / "recipe" / "coresets" / "nearest-seed1.parquet")
+    second = Selection.load(runs / "nearest-seed1" / "coreset-002.parquet")
+    assert first.indices.tolist() == chosen.indices.tolist()
+    assert (second.settings["num_clusters"], second.settings["seed"], len(second)) == (3, 1, 6)
+    assert Checkpoint.load(runs / "target-seed1").config["settings"]["sampling_times"] == 1
+    stamps = {place: place.stat().st_mtime_ns for place in runs.rglob("*.*")}
+    Recipe.load(write(folder, text)).run(quiet=True)
+    assert stamps == {place: place.stat().st_mtime_ns for place in runs.rglob("*.*")}

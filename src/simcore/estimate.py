@@ -148,12 +148,11 @@ class _Costs:
         if arm.kind == "selector":
             yield self._selection(f"select-{arm.name}-seed{seed}", added)
         own = 0 if arm.alone else len(self.target)
-        yield self._pretraining(f"pretrain-{arm.name}-seed{seed}", self.recipe.pretrain, own=own, added=added)
+        cost = self._pretraining(f"pretrain-{arm.name}-seed{seed}", self.recipe.pretrain, own=own, added=added)
+        yield self._with_choices(cost) if arm.kind == "selector" else cost
         if self.recipe.test is not None:
-            from simcore.registry import name_of
-
-            for task in self.recipe.tasks:
-                yield self._evaluation(f"evaluate-{arm.name}-seed{seed}-{name_of(task)}")
+            for evaluation in self.recipe.evaluations:
+                yield self._evaluation(f"evaluate-{arm.name}-seed{seed}-{evaluation.name}")
 
     def _budget(self, arm: Arm) -> int:
         from simcore.selection import parse_budget
@@ -175,6 +174,14 @@ class _Costs:
         each = max(measured.seconds_per_image, self.decoding / _num_cores())
         num_bytes = measured.weight_bytes + COPIES_OF_STATE * measured.state_bytes
         return StageCost(name=name, num_images=seen, seconds=seen * each, num_bytes=num_bytes)
+
+    def _with_choices(self, cost: StageCost) -> StageCost:
+        """Add what it costs to choose further coresets on the way: target and pool are embedded for each."""
+        stores = [self._store(side) for side in ("target", "pool")]
+        times = self.recipe.pretrain.settings.sampling_times - 1
+        seconds = cost.seconds + times * sum(store.seconds for store in stores)
+        kept = sum(store.num_bytes for store in stores) if times else 0  # those of the last choice
+        return dataclasses.replace(cost, seconds=seconds, num_bytes=cost.num_bytes + kept)
 
     def _evaluation(self, name: str) -> StageCost:
         seconds, dim = self.embedding

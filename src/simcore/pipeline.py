@@ -119,7 +119,7 @@ def export(
     if isinstance(selection, ImageSource):
         return export_images(selection, out=out, format=format, quiet=quiet)
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
-    return export_images(_coreset(chosen), chosen, out=out, format=format, quiet=quiet)
+    return export_images(open_coreset(chosen), chosen, out=out, format=format, quiet=quiet)
 
 
 def pretrain(
@@ -147,7 +147,7 @@ def pretrain(
 
     if settings is not None and overrides:
         raise UsageError("give either settings or single settings by name, not both")
-    added = None if coreset is None else _coreset(coreset)
+    added = None if coreset is None else open_coreset(coreset)
     known = added if target is None else _images(target)
     if known is None:
         raise UsageError("nothing to train on: give a target, a coreset or a pool")
@@ -188,14 +188,16 @@ def evaluate(
 
         if unlabelled is not None:
             raise UsageError("attributes are evaluated without unlabelled images")
-        pairs = {name: (_labelled_by(name, train, "train"), _labelled_by(name, test, "test")) for name in attributes}
+        pairs = {
+            name: (open_labelled_by(name, train, "train"), open_labelled_by(name, test, "test")) for name in attributes
+        }
         joint: Report = run_attributes(task, model, pairs, out=None if out is None else Path(out), quiet=quiet)
         return joint
     report: Report = task.run(
         model,
         _labelled(train, "train"),
         _labelled(test, "test"),
-        unlabelled=None if unlabelled is None else _coreset(unlabelled),
+        unlabelled=None if unlabelled is None else open_coreset(unlabelled),
         out=None if out is None else Path(out),
         quiet=quiet,
     )
@@ -275,7 +277,7 @@ def _labelled(source: Images | Embeddings, split: str) -> ImageSource | Embeddin
     return _images(source, split=split)
 
 
-def _labelled_by(attribute: str, source: Images | Embeddings, split: str) -> ImageSource:
+def open_labelled_by(attribute: str, source: Images | Embeddings, split: str) -> ImageSource:
     """Open a source with one of its columns as the label."""
     if not isinstance(source, str | os.PathLike) or is_store(source):
         raise UsageError("attributes are columns of a .csv list or of Parquet: give the path of one")
@@ -358,7 +360,8 @@ def _with_stores(selection: Selection, target: Embeddings, pool: Embeddings) -> 
     return dataclasses.replace(selection, settings={**selection.settings, **places})
 
 
-def _coreset(given: Images | Selection) -> ImageSource:
+def open_coreset(given: Images | Selection) -> ImageSource:
+    """Open the images of a coreset or its file; of anything else that is a source, too."""
     from simcore.images import open_uris
 
     if isinstance(given, str | os.PathLike) and _is_selection(given):
@@ -382,7 +385,7 @@ def _is_selection(path: StrPath) -> bool:
 
 def _coreset_or_none(selection: Selection) -> ImageSource | None:
     try:
-        return _coreset(selection)
+        return open_coreset(selection)
     except SimcoreError:
         return None
 

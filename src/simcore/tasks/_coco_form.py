@@ -95,7 +95,7 @@ def category_ids(source: ImageSource, classes: Sequence[str]) -> list[int]:
 
 @dataclasses.dataclass
 class Written:
-    """How many images and boxes a file holds."""
+    """How many images were looked at, and how many boxes found."""
 
     num_images: int = 0
     num_boxes: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +13,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import SimcoreError
 from simcore.images import ImageSource
 from simcore.images.boxes import Boxes, box_labels, boxed_rows, boxes_of
 from simcore.tasks._classes import ClassMap, match_classes, relabelled
-from simcore.tasks._scenes import PlainScenes, fitted
+from simcore.tasks._scenes import PlainScenes, fitted, kept, tell
 
 DETAIL = 2  # a training image is decoded at no less than this many times the short side that it ends at
 
@@ -143,7 +142,7 @@ class BoxedSets:
 
 def boxed_sets(train: ImageSource, test: ImageSource) -> BoxedSets:
     """Keep the images of which it is known what they show, and match the classes by name; say what is left out."""
-    kept = []
+    sets = []
     for part, source in (("train", train), ("test", test)):
         rows = boxed_rows(source)
         if not len(box_labels(source)):
@@ -151,15 +150,9 @@ def boxed_sets(train: ImageSource, test: ImageSource) -> BoxedSets:
                 f"{source.name}: no {part} image has a box; give COCO .json, VOC XML, a list with a column 'boxes', or "
                 "what `simcore prepare` made of a data set with boxes"
             )
-        if len(rows) < len(source):
-            _tell(f"{len(source) - len(rows):,} of {len(source):,} {part} images say nothing of boxes and are left out")
-        kept.append(source.take(rows))
-    matched = match_classes(box_labels(kept[0]), train.classes, box_labels(kept[1]), test.classes)
+        sets.append(kept(source, rows, f"{part} images say nothing of boxes"))
+    matched = match_classes(box_labels(sets[0]), train.classes, box_labels(sets[1]), test.classes)
     if matched.unknown:
         named = ", ".join(f"'{name}' ({count})" for name, count in list(matched.unknown.items())[:8])
-        _tell(f"test boxes of classes unknown to the train set are left out: {named}")
-    return BoxedSets(train=kept[0], test=kept[1], matched=matched)
-
-
-def _tell(text: str) -> None:
-    warnings.warn(text, SimcoreWarning, stacklevel=3)
+        tell(f"test boxes of classes unknown to the train set are left out: {named}")
+    return BoxedSets(train=sets[0], test=sets[1], matched=matched)

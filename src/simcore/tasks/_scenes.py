@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -114,6 +116,18 @@ def resized(image: Any, short_side: int, long_side: int | None = None) -> Any:
     return v2.functional.resize(image, list(fitted(height, width, short_side, long_side)))
 
 
+def kept(source: ImageSource, rows: npt.NDArray[np.int64], lack: str) -> ImageSource:
+    """Take the rows of which a task has what it needs; tell how many others, which ``lack`` it, are left out."""
+    if len(rows) < len(source):
+        tell(f"{len(source) - len(rows):,} of {len(source):,} {lack} and are left out")
+    return source.take(rows)
+
+
+def tell(text: str) -> None:
+    """Warn the user."""
+    warnings.warn(text, SimcoreWarning, stacklevel=4)
+
+
 def by_shape(scenes: Sequence[Scene]) -> list[list[Scene]]:
     """Group scenes whose pixels have one shape: together they need no padding, which would show in the answers."""
     groups: dict[tuple[int, ...], list[Scene]] = {}
@@ -212,4 +226,4 @@ def in_order(
     if faults:
         first = "; ".join(f"{name_of_row(scenes.source, row)} ({reason})" for row, reason in faults[:3])
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        warnings.warn(f"{len(faults)} images cannot be read: {first}{more}", SimcoreWarning, stacklevel=2)
+        tell(f"{len(faults)} images cannot be read: {first}{more}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -15,14 +14,15 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import SimcoreError
 from simcore.images import ImageFault, ImageSource, Unreadable
 from simcore.images.mask_classes import IGNORED, MaskClasses
 from simcore.images.masks import masked_rows, read_mask
-from simcore.tasks._scenes import PlainScenes, resized
+from simcore.tasks._scenes import PlainScenes, kept, resized, tell
 
 SCALES = (0.5, 2.0)  # of a training image's short side, over ``base_size``
 READERS = 4
+BACKGROUND = ("background", "0")
 
 
 class TrainScene(NamedTuple):
@@ -129,36 +129,43 @@ class MaskedSets:
 
 def masked_sets(train: ImageSource, test: ImageSource, named: Sequence[str], ignore_value: int) -> MaskedSets:
     """Keep the images that have a mask, and find the classes: as ``named``, as the source says, or by the values."""
-    kept = [_with_mask(train, "train"), _with_mask(test, "test")]
-    codes = [_code(source, named, ignore_value) for source in kept]
-    present = [_present(source, code) for source, code in zip(kept, codes, strict=True)]
-    classes = tuple(name for number, name in enumerate(codes[0].names) if present[0][number])
+    learnt, tested = (
+        _with_mask(source, part, named, ignore_value) for source, part in ((train, "train"), (test, "test"))
+    )
+    classes = learnt.present
     if len(classes) < 2:
-        only = (
-            f"no class but '{classes[0]}'"
-            if classes and classes[0] not in ("0", "background")
-            else "no class but background"
-        )
+        lone = classes[0] if classes else "background"
+        only = "background" if lone in BACKGROUND else f"'{lone}'"
         hint = f" (value {ignore_value} is ignored; if it is a class, name it: --mask-classes background=0 object=255)"
-        raise SimcoreError(f"{train.name}: {only} is present in the masks{'' if named else hint}")
-    tested = [name for number, name in enumerate(codes[1].names) if present[1][number]]
-    if not set(tested) & set(classes):
+        raise SimcoreError(f"{train.name}: no class but {only} is present in the masks{'' if named else hint}")
+    if not set(tested.present) & set(classes):
         raise SimcoreError(f"{test.name}: its masks hold none of the classes {', '.join(classes)}")
-    if unknown := [name for name in tested if name not in classes]:
-        _tell(f"pixels of test classes that are unknown to the train set are left out: {', '.join(unknown)}")
-    return MaskedSets(train=kept[0], test=kept[1], train_code=codes[0], test_code=codes[1], classes=classes)
+    if unknown := [name for name in tested.present if name not in classes]:
+        tell(f"pixels of test classes that are unknown to the train set are left out: {', '.join(unknown)}")
+    return MaskedSets(
+        train=learnt.source, test=tested.source, train_code=learnt.code, test_code=tested.code, classes=classes
+    )
 
 
-def _with_mask(source: ImageSource, part: str) -> ImageSource:
+class _Masked(NamedTuple):
+    """Images that have a mask, what the values mean, and the names of those that occur."""
+
+    source: ImageSource
+    code: MaskClasses
+    present: tuple[str, ...]
+
+
+def _with_mask(source: ImageSource, part: str, named: Sequence[str], ignore_value: int) -> _Masked:
     rows = masked_rows(source)
     if not len(rows):
         raise SimcoreError(
             f"{source.name}: no {part} image has a mask; give masks:FOLDER (with images/ and masks/), a list with a "
             "column 'mask', or what `simcore prepare` made of a data set with masks"
         )
-    if len(rows) < len(source):
-        _tell(f"{len(source) - len(rows):,} of {len(source):,} {part} images have no mask and are left out")
-    return source.take(rows)
+    chosen = kept(source, rows, f"{part} images have no mask")
+    code = _code(chosen, named, ignore_value)
+    there = _present(chosen, code)
+    return _Masked(chosen, code, tuple(name for name, is_there in zip(code.names, there, strict=True) if is_there))
 
 
 def _code(source: ImageSource, named: Sequence[str], ignore_value: int) -> MaskClasses:
@@ -197,7 +204,3 @@ def _mask_or_none(source: ImageSource, row: int) -> npt.NDArray[np.integer[Any]]
         return read_mask(source, row)
     except ImageFault:
         return None  # counted when the row is used
-
-
-def _tell(text: str) -> None:
-    warnings.warn(text, SimcoreWarning, stacklevel=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained(Generic[Model, Answer]):
+class Trained(ABC, Generic[Model, Answer]):
     """A dense model ready for use, with the facts that it was saved with."""
 
     model: Model

@@ -107,6 +107,13 @@ def test_the_command_line_leaves_a_detector_and_boxes_with_the_ids_of_the_source
     assert all(min(entry["bbox"][:2]) >= 0 and entry["bbox"][0] + entry["bbox"][2] <= 40.001 for entry in found)
 
 
+def test_the_help_tells_the_forms_of_sources(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "detection", "--help"])
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("coco:", "voc:", "column", "--backbone-lr-scale", "simcore predict"))
+
+
 def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path):
     Detection(**QUICK, min_score=0.0).run(encoder, *sources, out=tmp_path, quiet=True)
     detector = load_detector(tmp_path)

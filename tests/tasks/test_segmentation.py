@@ -87,6 +87,16 @@ def test_the_command_line_leaves_a_segmenter_and_masks_of_the_images_own_size(fo
     assert told["miou"] == pytest.approx(100 * np.mean(right / (counts.sum(0) + counts.sum(1) - right)))
 
 
+def test_the_help_tells_the_forms_of_sources(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "segmentation", "--help"])
+    said = capsys.readouterr().out
+    assert all(
+        word in said
+        for word in ("masks:", "voc:", "--mask-classes background=0", "--ignore-value", "--backbone-lr-scale")
+    )
+
+
 def test_what_was_left_gives_the_same_masks_again(encoder, sources, tmp_path):
     Segmentation(**QUICK).run(encoder, *sources, out=tmp_path, quiet=True)
     segmenter = load_segmenter(tmp_path)

@@ -73,8 +73,10 @@ class Suppression:
 
 
 class Coarser(LastLevelP6P7):  # type: ignore[misc]
-    """Two coarser maps, always in float32: they cost next to nothing, and on a CPU the bfloat16 gradient of a
-    convolution over a single cell comes out as NaN (torch 2.14).
+    """Two coarser maps, always in float32.
+
+    They cost next to nothing, and on a CPU the bfloat16 gradient of a convolution over a single cell comes out as NaN
+    (torch 2.14).
     """
 
     def forward(self, p: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
@@ -95,7 +97,12 @@ class FeaturePyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(body.channels), CHANNELS, extra_blocks=Coarser(CHANNELS, CHANNELS))
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Give the maps by name, finest first."""
+        """Give the maps by name, finest first.
+
+        Shape:
+            - images: float32 [B, 3, H, W], normalised.
+            - output: one [B, 256, H / stride, W / stride] for each stride of the body and two doublings of the last.
+        """
         maps = OrderedDict((str(level), each) for level, each in enumerate(self.body(images)))
         joined: OrderedDict[str, Tensor] = self.fpn(maps)
         return joined
@@ -145,7 +152,7 @@ class Detector(DenseModel):
         return inner
 
     def training_step(self, batch: Sequence[TrainScene], moment: Moment) -> StepOutput:
-        """Give the sum of the focal and the L1 loss."""
+        """Give the sum of the focal and the L1 loss; scenes may differ in size and are padded to the largest."""
         images = [scene.pixels.float() / 255.0 for scene in batch]
         targets = [{"boxes": scene.boxes, "labels": scene.labels} for scene in batch]
         losses = self.network(images, targets)

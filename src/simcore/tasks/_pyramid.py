@@ -36,7 +36,12 @@ class Pyramid(nn.Module):
         self.channels, self.strides = tuple(channels), tuple(strides)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give one map a stride, each [B, channels, H, W]."""
+        """Give one map a stride.
+
+        Shape:
+            - images: float32 [B, 3, H, W], normalised.
+            - output: [B, channels[i], H / strides[i], W / strides[i]] each.
+        """
         maps: list[Tensor] = self.body(images)
         if not self.is_flat:
             return maps
@@ -79,7 +84,7 @@ def stages_of(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def measured_stride(body: nn.Module, side: int = 128) -> int:
-    """Find by trial how many pixels lie between two cells of the last map."""
+    """Find by trial, with an image of ``side`` pixels, how many lie between two cells of the last map."""
     was_training = body.training
     body.eval()
     with torch.no_grad():

@@ -122,7 +122,7 @@ class Segmenter(DenseModel):
         return self.network.body
 
     def training_step(self, batch: Sequence[TrainScene], moment: Moment) -> StepOutput:
-        """Give the mean cross-entropy of the pixels that are not ignored; 0 where all are."""
+        """Give the mean cross-entropy of the pixels of some crops that are not ignored; 0 where all are."""
         logits = self.network(torch.stack([scene.pixels for scene in batch]))
         return StepOutput(loss=pixel_loss(logits, torch.stack([scene.mask for scene in batch])))
 

@@ -7,6 +7,7 @@ from typing import Any
 from _page import Interval, Results, Told, compared, listed, number, paired, table
 
 Lines = list[dict[str, Any]]
+RANDOM = {"random": "random weights", "random_as_drawn": "random weights with no statistics measured"}
 METRIC = {"detection": ("mean_ap", "mean average precision"), "segmentation": ("miou", "mean IoU")}
 
 
@@ -89,16 +90,22 @@ def dense(results: Results) -> Told:
     """Judge the pretrained backbone against random weights, in the one metric that counts most; tell all."""
     sentences, lines = [], []
     for name, content in results.items():
-        arms = content["figures"]
-        metric, words = METRIC[name]
-        gains = {
-            key: Interval.of([a - b for a, b in zip(arms["pretrained"][key], arms["random"][key], strict=True)])
-            for key in arms["random"]
-        }
-        scenes = content["settings"]["num_train"]
-        told = compared("the pretrained backbone", gains[metric], "random weights")
-        sentences.append(f"{name}: {told} in {words} after {number(scenes)} labelled scenes.")
-        for key, gain in gains.items():
-            both = [Interval.of(arms[arm][key]) for arm in ("random", "pretrained")]
-            lines.append([name, key, *both, gain.signed])
-    return Told(" ".join(sentences), (table(["task", "figure", "random weights", "pretrained", "gain"], lines),))
+        arms, (metric, words) = content["figures"], METRIC[name]
+        others = [arm for arm in arms if arm != "pretrained"]
+        told = [
+            compared(
+                "the pretrained backbone", gained(arms["pretrained"][metric], arms[arm][metric]), RANDOM.get(arm, arm)
+            )
+            for arm in others
+        ]
+        scenes = number(content["settings"]["num_train"])
+        sentences.append(f"{name}: {listed(told)} in {words} after {scenes} labelled scenes.")
+        for key, values in arms["pretrained"].items():
+            gain = gained(values, arms[others[0]][key])
+            lines.append([key, *(Interval.of(arms[arm][key]) for arm in (*others, "pretrained")), gain.signed])
+    head = ["figure", *(RANDOM.get(arm, arm) for arm in others), "pretrained", f"gain over {RANDOM[others[0]]}"]
+    return Told(" ".join(sentences), (table(head, lines),))
+
+
+def gained(values: list[float], base: list[float]) -> Interval:
+    return Interval.of([one - other for one, other in zip(values, base, strict=True)])

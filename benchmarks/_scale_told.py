@@ -80,6 +80,29 @@ SELECTION = {
 }
 
 
+def growth(results: Results) -> Told:
+    """Tell slopes in the log-log plot, and what the fixed and growing parts give at 10^9."""
+    content = results["scale"]
+    told, lines = [], []
+    for stage, fit in content["fits"].items():
+        seconds, memory = fit["seconds"], fit["peak_mb"]
+        sizes = f"{number(fit['from'])} to {number(fit['to'])}"
+        slopes = [number(part[key]) for part in (seconds, memory) for key in ("slope", "slope_of_upper_two_decades")]
+        limit = [number(seconds["at_1e+09"] / 3600), number(memory["at_1e+09"] / 1024)]
+        lines.append([stage, sizes, *slopes, *limit, f"{number(100 * seconds['worst_error'])} %"])
+        told.append(f"`{stage}` grows with N^{slopes[1]} in time and N^{slopes[3]} in memory ({sizes})")
+    head = ["", "N", "slope of time", "of its upper two decades", "slope of memory", "of its upper two decades"]
+    fits = table([*head, "hours at 10⁹", "GB at 10⁹", "worst error of the fit of time"], lines)
+    costs = ("seconds", "cpu_seconds", "peak_mb", "extra_mb")
+    rows = [[r["stage"], r["num"], r["engine"], r["workers"], *(r[cost] for cost in costs)] for r in content["rows"]]
+    measured = table(
+        ["", "N", "engine", "workers", "seconds", "processor", "peak MB", "MB beside what was there"], rows
+    )
+    plot = "![Cost against number of images](images/scale.svg)"
+    answer = f"One thread, upper sizes: {listed(told)}." if told else "Too few sizes were measured."
+    return Told(answer, (plot, fits, measured, f"Left out of the estimate: {content['estimate_leaves_out']}"))
+
+
 PER = ("a_core_second", "a_row", "a_chunk", "bytes_an_image")  # constants that grow with what there is
 
 

@@ -140,6 +140,13 @@ SECTIONS = (
         tell=learning.dense,
     ),
     Section(
+        question="How do time and memory grow with the number of images?",
+        files="scale",
+        command="python benchmarks/scale.py",
+        cannot="Sizes beyond those measured: figures at 10⁹ are drawn out from the fits.",
+        tell=scale.growth,
+    ),
+    Section(
         question="What does a cluster cost?",
         files="cluster_costs",
         command="python benchmarks/cluster_costs.py",

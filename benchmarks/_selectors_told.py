@@ -131,7 +131,7 @@ def stopping(settings: dict[tuple[str, str, str], list[Row]]) -> tuple[list[str]
 
 
 def field(results: Results) -> Told:
-    """Judge our best selector against the best of the field, with equal features and budget, setting by setting."""
+    """Judge our best selector and the published rule against the best of the field, setting by setting."""
     rows: list[Row] = results["selection_peers"]["rows"]
     settings = by([row for row in rows if row["budget"] == AT], "target", "encoder")
     sentences = [best_of_sides(setting, found) for setting, found in settings.items()]
@@ -153,16 +153,20 @@ def field(results: Results) -> Told:
 
 
 def best_of_sides(setting: tuple[str, str], rows: list[Row]) -> str:
-    """Compare the most precise of ours and of the field; who gives fewer than the budget takes no part."""
+    """Compare ours with the most precise of the field; who gives fewer than the budget takes no part."""
     sides = {side: [row for row in rows if row["side"] == side and row["picked"] == AT] for side in ("ours", "peer")}
     if not all(sides.values()):
         return ""
-    ours, peer = (max(side, key=lambda row: row["precision"]) for side in sides.values())
-    word = "beats" if better(ours, peer) else "is worse than" if better(peer, ours) else "does not beat"
-    return (
-        f"{capital(', '.join(setting))}: our best, `{ours['selector']}` ({number(ours['precision'])} % of its picks "
-        f"are of the target's classes), {word} the field's best, {peer['selector']} ({number(peer['precision'])} %)."
-    )
+    best, peer = (max(side, key=lambda row: row["precision"]) for side in sides.values())
+    published = [row for row in sides["ours"] if row["selector"] == "simcore" and row is not best]
+    told = [
+        f"`{row['selector']}` ({number(row['precision'])} %) "
+        f"{'beats' if better(row, peer) else 'is worse than' if better(peer, row) else 'does not beat'} it"
+        for row in (best, *published)
+    ]
+    share = f"{number(peer['precision'])} % of its picks are of the target's classes"
+    field_best = f"the field's best is {peer['selector']} ({share})"
+    return capital(f"{', '.join(setting)}: {field_best}; {listed(told)}.")
 
 
 def shown_share(row: Row | None) -> str:

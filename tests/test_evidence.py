@@ -98,6 +98,13 @@ def test_a_result_file_that_no_section_reads_is_listed(copy):
     assert "| Odd things. |" in (copy / "docs" / "evidence.md").read_text().partition("## Further result files")[2]
 
 
+def test_every_command_named_is_a_script(benchmarks):
+    import _sections
+
+    for section in _sections.SECTIONS:
+        assert (ROOT / section.command.split()[1]).is_file(), section.command
+
+
 def test_intervals_are_students_and_wilsons(shared):
     values = [61.2, 63.9, 60.1, 64.4]
     found = shared.Interval.of(values)

@@ -150,22 +150,17 @@ def starting(results: Results) -> Told:
 def peers(results: Results) -> Told:
     """Tell embedding beside other ways of doing it: ratios within a turn, by the clock and by processor time."""
     cases = results["embedding_peers"]["cases"]
-    rivals = list(dict.fromkeys(arm for case in cases for arm in case["times_simcore"]))
-    lines = [
-        [
-            f"{case['jpeg']}, {case['backbone']} at {case['image_size']}",
-            *(f"{number(case['images_per_second'][arm])}" for arm in ("simcore", *rivals)),
-            *(quartiles(case["times_simcore"][arm]["wall"]) for arm in rivals),
-            *(quartiles(case["times_simcore"][arm]["cpu"]) for arm in rivals),
-            *(case["difference"][arm] for arm in rivals),
-        ]
-        for case in cases
-    ]
-    told = []
-    for arm in rivals:
-        clock, busy = ([case["times_simcore"][arm][kind][1] for case in cases] for kind in ("wall", "cpu"))
-        told.append(f"{arm} takes {span(clock)} times as long ({span(busy)} by processor time)")
-    head = ["JPEG, network", *(f"{arm}, images/s" for arm in ("simcore", *rivals))]
-    head += [f"{arm}, times as long" for arm in rivals] + [f"{arm}, by processor time" for arm in rivals]
-    head += [f"{arm}, largest difference of a feature" for arm in rivals]
-    return Told(f"For the same images and network, {listed(told)}.", (table(head, lines),))
+    lines, told = [], []
+    for case in cases:
+        name = f"{case['jpeg']}, {case['backbone']} at {case['image_size']}"
+        for arm, rate in case["images_per_second"].items():
+            times = case["times_simcore"].get(arm)
+            shown = [quartiles(times["wall"]), quartiles(times["cpu"]), case["difference"][arm]] if times else [""] * 3
+            lines.append([name, arm, rate, *shown])
+    for arm in dict.fromkeys(arm for case in cases for arm in case["times_simcore"]):
+        known = [case["times_simcore"][arm] for case in cases if arm in case["times_simcore"]]
+        clock, busy = ([times[kind][1] for times in known] for kind in ("wall", "cpu"))
+        told.append(f"{arm}: {span(clock)} times ({span(busy)} by processor time)")
+    head = ["JPEG, network", "way", "images/s", "times as long as simcore", "by processor time"]
+    answer = f"For the same images and network, other ways take, in times of simcore's: {'; '.join(told)}."
+    return Told(answer, (table([*head, "largest difference of a feature"], lines),))

@@ -44,6 +44,7 @@ ROW_SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
 RAY_WORKERS = (1, 2)
 ENCODER, SHARE = "timm:resnet10@random", "1%"
 LIMIT = 10**9
+AT_LIMIT = f"at_{LIMIT:.0e}"
 LEFT_OUT = (
     "One process with one thread. At 10^9 features do not stay in the page cache as they did here (256 GB at D = 128, "
     "fp16; 4.1 TB at D = 2048), so the disk counts; real images are larger and read from elsewhere; real networks cost "
@@ -189,23 +190,27 @@ def fits(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "worst_error": round(
                     max(abs((fixed + each * s) / c - 1) for s, c in zip(sizes, costs, strict=True)), 3
                 ),
-                f"at_{LIMIT:.0e}": fixed + each * LIMIT,
+                AT_LIMIT: fixed + each * LIMIT,
             }
     return found
 
 
 def plot(rows: list[dict[str, Any]], found: dict[str, Any]) -> str:
-    def series(cost: str) -> list[Series]:
+    def series(cost: str, unit: str, many: float) -> list[Series]:
         lines = []
         for stage, fit in found.items():
             here = [row for row in rows if row["stage"] == stage and row["engine"] == "local"]
-            sizes, costs = [row["num"] for row in here], [row[cost] for row in here]
-            name = f"{stage}: slope {fit[cost]['slope']:.2f}, {fit[cost][f'at_{LIMIT:.0e}']:,.0f} at 10⁹"
-            lines.append(Series(name, sizes, costs, (fit[cost]["fixed"], fit[cost]["each"])))
+            sizes, costs, known = [row["num"] for row in here], [row[cost] for row in here], fit[cost]
+            slopes = f"slope {known['slope']:.2f}, upper sizes {known['slope_of_upper_two_decades']:.2f}"
+            name = f"{stage}: {slopes}; 10⁹: {known[AT_LIMIT] / many:,.0f} {unit}"
+            lines.append(Series(name, sizes, costs, (known["fixed"], known["each"])))
         return lines
 
-    panels = [("seconds, one thread", "seconds"), ("peak memory of the process, MB", "peak_mb")]
-    return draw("Cost against number of images", [Panel(title, series(cost), LIMIT) for title, cost in panels])
+    panels = [
+        Panel("processor seconds, one thread", series("cpu_seconds", "hours", 3600), LIMIT),
+        Panel("peak memory of the process, MB", series("peak_mb", "GB", 1024), LIMIT),
+    ]
+    return draw("Cost against number of images", panels)
 
 
 def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
@@ -183,10 +184,17 @@ def show(row: dict[str, Any]) -> None:
     )
 
 
+def submodlib_version() -> str | None:
+    try:
+        return importlib.metadata.version("submodlib-py")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     given = " ".join(f"{value.partition('=')[0]}=STORE" for value in args.stores)
     content = {
-        "machine": machine.describe() | {"submodlib-py": importlib.metadata.version("submodlib-py")},
+        "machine": machine.describe() | {"submodlib-py": submodlib_version()},
         "command": f"python benchmarks/selection/peers.py --data DIR --stores {given}",
         "settings": {"threads": 1, "seed": SEED, "budgets": BUDGETS, "runs": 1},
         "note": "One draw each. `cpu_seconds` is the time to compare where other work keeps the cores busy. "
@@ -207,6 +215,8 @@ def main() -> None:
     parser.add_argument("--child", choices=ARMS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
+    if importlib.util.find_spec("submodlib") is None and any("submodlib" in arm for arm in args.arms):
+        parser.error("two arms need submodlib (`pip install submodlib-py`); name others with --arms to do without")
     warnings.simplefilter("ignore")
     wanted = wanted_classes(args.data)
     if args.child:

@@ -139,8 +139,8 @@ def faults(results: Results) -> Told:
     rows = results["faults"]["rows"]
     tried, survived = (sum(row[key] for row in rows) for key in ("tried", "survived"))
     lost = [row["fault"] for row in rows if row["survived"] < row["tried"]]
-    whole = f"not all of: {listed(lost)}" if lost else "none was not"
-    answer = f"Of {tried:,} faults tried on the command line, {survived:,} were survived; {whole}."
+    answer = f"{survived:,} of {tried:,} faults tried on the command line were survived"
+    answer += f"; not always: {listed(lost)}." if lost else "."
     lines = [[row["kind"], row["fault"], row["tried"], row["survived"], row["surviving"]] for row in rows]
     lost_how = [f"- {row['fault']}: {'; '.join(row['reasons'])}" for row in rows if row.get("reasons")]
     found = ("What came instead:\n\n" + "\n".join(lost_how),) if lost_how else ()

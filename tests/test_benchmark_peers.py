@@ -77,3 +77,17 @@ def test_submodlib_covers_the_target_as_a_literal_greedy_does():
     picks, notes = _field.submodlib_facility_location(target, pool, 40)
     assert picks[:10].tolist() == literal
     assert 10 < notes["picks_with_gain"] < 40
+
+
+def test_the_summary_says_where_a_peer_is_better():
+    import peers
+
+    def row(selector, side, precision, picked=10):
+        about = {"target": "t", "encoder": "e", "budget": 10, "selector": selector, "side": side}
+        return about | {"picked": picked, "precision": precision, "covered": precision / 100}
+
+    rows = [row("simcore", "ours", 5.0), row("top", "ours", 4.0), row("a", "peer", 6.0), row("b", "peer", 9.0, 8)]
+    (line,) = peers.summary(rows)
+    assert line["precision"] == {"ours": ["simcore", 5.0], "peer": ["a", 6.0]}
+    assert line["peers_more_precise_than_simcore"] == ["a"]
+    assert line["short_of_budget"] == ["b"]

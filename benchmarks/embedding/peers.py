@@ -45,7 +45,7 @@ RESULT = Path(__file__).parents[1] / "results" / "embedding_peers.json"
 BATCH = 64
 CASES = (  # width, height, backbone, image size, files
     (64, 64, "resnet10", 64, 1024),
-    (500, 375, "resnet18", 224, 192),
+    (500, 375, "resnet18", 224, 128),
 )
 OPTIONAL = ("datasets", "transformers")
 Arm = Callable[[ImageSource, Encoder], np.ndarray]

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from simcore.cli import COMMANDS, main
 
@@ -64,6 +65,8 @@ def test_help_starts_without_torch():
         (["select", "--target", "a", "--pool", "b"], "--out"),
         (["select", "--target", "a", "--pool", "b", "--out", "c", "--patience", "x"], "--patience"),
         (["embed", "photos"], "--encoder"),
+        (["evaluate", "knn", "--train", "a", "--test", "b", "--out", "c"], "`simcore evaluate knn --help`"),
+        (["pretrain", "--method", "mae", "--mask-rate", "0.5", "--out", "c"], "`simcore pretrain --method mae --help`"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(words, told, capsys):
@@ -157,3 +160,24 @@ def test_a_full_disk_is_one_line_wherever_it_is_met(stores, monkeypatch, capsys)
     monkeypatch.setattr("simcore.pipeline.select", full)
     assert select(stores, "--budget", "5") == 1
     assert one_line(capsys) == "simcore: error: runs/log.jsonl cannot be written (No space left on device)"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--budget", "5x"], "budget '5x' is neither"),
+        (["--selector", "random"], "random needs a budget: a number"),
+        (["--selector", "density_ratio"], "density_ratio needs a budget"),
+        (["--pool", "gone", "--budget", "5"], "gone: no such file or folder"),
+        (["--encoder", "test_resnet", "--budget", "5"], "did you mean timm:test_resnet?"),
+    ],
+)
+def test_what_select_cannot_do_is_told_before_anything_is_embedded(tmp_path, monkeypatch, words, told, capsys):
+    for name in ("x", "u"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / name / "a.png")
+    monkeypatch.chdir(tmp_path)
+    line = ["select", "--target", "x", "--pool", "u", "--encoder", "timm:test_resnet@random", "--out", "s.parquet"]
+    assert main([*line, *words]) in (1, 2)
+    assert told in one_line(capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["u", "x"]

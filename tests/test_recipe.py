@@ -60,6 +60,7 @@ def write(folder, text: str):
         ("  knn: {k: [1]}", "  knm: {}", r"recipe\.yaml:13: .*did you mean 'knn'"),
         ("embed: {num_workers: 0}", "embed: {workers: 0}", r"recipe\.yaml:6: no such setting 'workers'"),
         ("random: {budget: 6}", "random: {budget: many}", r"recipe\.yaml:9: budget 'many' is neither"),
+        ("random: {budget: 6}", "random: {by_class: true}", r"recipe\.yaml:9: random needs a budget"),
         (
             "retrieval: {method: simclr, backbone: resnet10",
             "retrieval: {backbone: resnet5O",

@@ -92,6 +92,8 @@ def select(
     Sources of images are embedded first with ``encoder``, into stores kept beside ``out`` so that the next
     selection finds them ready. ``settings`` are the Embedder's; its engine is also that of the selection.
     """
+    selector.check_budget(budget)
+    target, pool = _opened(target), _opened(pool)
     kept = None if out is None else Path(f"{out}.stores")
     where = {name: settings[name] for name in ("engine", "ray_address") if name in settings}
     with _one_cluster(**where):
@@ -305,19 +307,26 @@ def _encoder(encoder: StrPath | Checkpoint | Encoder, **loader: Any) -> Encoder:
     return encoder if isinstance(encoder, Encoder) else load_encoder(encoder, **loader)
 
 
+def _opened(given: Features) -> Embeddings | ImageSource:
+    if isinstance(given, Embeddings | ImageSource):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        return Embeddings.from_array(given)
+    loaded = _stored(given)
+    return _images(given) if loaded is None else loaded
+
+
 def _features(
-    given: Features, encoder: StrPath | Encoder | None, store: Path | None, settings: dict[str, Any]
+    given: Embeddings | ImageSource,
+    encoder: StrPath | Encoder | None,
+    store: Path | None,
+    settings: dict[str, Any],
 ) -> Embeddings:
     if isinstance(given, Embeddings):
         return given
-    if not isinstance(given, str | os.PathLike | ImageSource):
-        return Embeddings.from_array(given)
-    if not isinstance(given, ImageSource) and (loaded := _stored(given)) is not None:
-        return loaded
-    images = _images(given)
     if encoder is None:
-        raise UsageError(f"{images.name} is a source of images; give --encoder to embed it, or a store made by embed")
-    return embed(images, encoder=encoder, out=store, **settings)
+        raise UsageError(f"{given.name} is a source of images; give --encoder to embed it, or a store made by embed")
+    return embed(given, encoder=encoder, out=store, **settings)
 
 
 def _one_cluster(engine: str = "local", ray_address: str | None = None) -> contextlib.AbstractContextManager[Any]:

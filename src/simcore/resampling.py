@@ -43,6 +43,9 @@ class Resampling:
     out: Path
     embed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.selector.check_budget(self.budget)
+
     def described(self, times: int) -> dict[str, Any]:
         """Say for the run's config what decides the choices, and where all ``times`` coresets are kept."""
         return {

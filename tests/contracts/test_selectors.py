@@ -9,7 +9,7 @@ import pytest
 
 from simcore import registry
 from simcore.artifacts import Embeddings, Selection
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.settings import as_dict, build
 
 NAMES = registry.names("selection")
@@ -122,3 +122,15 @@ def test_a_saved_selection_reads_back(selector, target, pool, tmp_path):
     assert np.array_equal(read.similarities, chosen.similarities, equal_nan=True)
     assert read.settings["selector"] == registry.name_of(selector)
     assert read.objective == chosen.objective
+
+
+def test_it_says_whether_it_needs_a_budget(selector, target, pool):
+    if selector.needs_budget:
+        with pytest.raises(UsageError, match="needs a budget"):
+            selector.check_budget(None)
+        with pytest.raises(UsageError, match="needs a budget"):
+            selector.select(target, pool)
+    else:
+        selector.check_budget(None)
+        assert len(selector.select(target, pool)) > 0
+    selector.check_budget("5%")

@@ -22,7 +22,7 @@ class Command:
     notes: ClassVar[str] = ""
     strategies: ClassVar[tuple[str, ...]] = ()
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags; ``argv`` may be peeked at for a strategy's name."""
         raise NotImplementedError
 
@@ -42,6 +42,7 @@ class Command:
 
 
 def parser_for(command: Command, argv: Sequence[str]) -> Parser:
+    """Make the parser of a command, with the flags of the strategy that ``argv`` names."""
     examples = "\n".join(f"  {example}" for example in command.examples)
     parser = Parser(
         prog=f"simcore {command.name}",

@@ -15,11 +15,16 @@ SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse that answers a mistake with one line."""
+    """Argparse that answers a mistake with one line.
+
+    ``asked`` are words that its help has to be asked with, where flags depend on them (a strategy's name).
+    """
+
+    asked: tuple[str, ...] = ()
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
-        raise UsageError(f"{message} (see `{self.prog} --help`)")
+        raise UsageError(f"{message} (see `{' '.join((self.prog, *self.asked))} --help`)")
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse ``argv``; an unknown flag is answered, before a missing one, with the nearest known one."""

@@ -38,9 +38,11 @@ def outlined(package: str, name: str) -> type[Any]:
     return outline(registry.home(package, name))
 
 
-def add_settings(parser: argparse.ArgumentParser, strategy: type, *, without: Collection[str] = ()) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser, strategy: type, *, without: Collection[str] = (), title: str | None = None
+) -> None:
     """Turn the settings of a strategy class into flags of ``parser``, below what its docstring says of it."""
-    group = parser.add_argument_group(f"settings of {strategy.__name__}", _about(strategy))
+    group = parser.add_argument_group(title or f"settings of {strategy.__name__}", _about(strategy))
     for field in fields_of(strategy):
         if field.name not in without and field.kind in (bool, int, float, str, tuple):
             _add_flag(group, field)

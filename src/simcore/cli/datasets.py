@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from simcore import registry
 from simcore.cli._command import Command, Result
+from simcore.cli._parser import Parser
 from simcore.cli._strategies import add_settings, named_in, outlined, strategy_from
 from simcore.errors import UsageError
 from simcore.settings import suggest
@@ -23,9 +24,9 @@ class Datasets(Command):
         "simcore datasets --json",
     )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("name", nargs="?", metavar="NAME", help="tell all of this one")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="show all of this one (default: a line for each)")
 
     def run(self, args: argparse.Namespace) -> Result:
         """List."""
@@ -57,15 +58,19 @@ class Prepare(Command):
         "simcore prepare drawn --out data/drawn",
         "simcore prepare dtd --help",
     )
+    notes = "`simcore datasets NAME` says which archives a set needs and where they are published."
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
         parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(registry.names('datasets'))}")
-        parser.add_argument("--archive", metavar="A", nargs="+", default=[], help="official archives or their folder")
-        parser.add_argument("--out", metavar="O", required=True, help="new folder; it opens as a source with splits")
+        parser.add_argument(
+            "--archive", metavar="PATH", nargs="+", default=[], help="official archives or their folder"
+        )
+        parser.add_argument("--out", metavar="DIR", required=True, help="new folder; it opens as a source with splits")
         parser.add_argument("--copy", action="store_true", help="copy the images into class folders")
-        parser.add_argument("--attribute", metavar="NAME", help="take another attribute as the label")
+        parser.add_argument("--attribute", metavar="NAME", help="take another of its columns as the label")
         if asked := named_in(argv, "datasets"):
+            parser.asked = (asked,)
             add_settings(parser, outlined("datasets", asked))
 
     def run(self, args: argparse.Namespace) -> Result:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from simcore import registry
 from simcore.cli._command import Command, Result
 from simcore.cli._flags import ENCODER_HELP, SOURCE_HELP, add_embed_flags, add_encoder_flags, embed_settings
+from simcore.cli._parser import Parser
 from simcore.cli._strategies import add_settings, named_in, outlined, strategy_from
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Evaluate(Command):
     """Measure an encoder."""
 
     name = "evaluate"
-    summary = "evaluate an encoder: linear, knn, …"
+    summary = "measure an encoder on labelled images: linear probe, kNN, fine-tuning, detection, …"
     strategies = ("tasks",)
     examples = (
         "simcore evaluate linear --encoder runs/cars --train data/cars/train --test data/cars/test --out eval/cars",
@@ -32,11 +33,12 @@ class Evaluate(Command):
         "simcore evaluate finetune --help",
     )
     notes = (
+        "`simcore evaluate TASK --help` lists the settings of a task.\n\n"
         "Several encoders give one table, and comparison.csv and comparison.tex beside their folders in --out.\n\n"
         f"{ENCODER_HELP}\n\n{SOURCE_HELP}"
     )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags, with those of the task asked for."""
         parser.add_argument("task", metavar="TASK", help=f"one of: {', '.join(registry.names('tasks'))}")
         parser.add_argument("--train", metavar="SRC", required=True, help="labelled images (or store) to learn from")
@@ -46,6 +48,7 @@ class Evaluate(Command):
         parser.add_argument("--attributes", metavar="NAME", nargs="+", default=[], help=text)
         add_encoder_flags(parser, required=True, several=True)
         if asked := named_in(argv, "tasks"):
+            parser.asked = (asked,)
             task = outlined("tasks", asked)
             if task.takes_unlabelled:
                 text = "unlabelled images or a coreset, beside the train images that keep no label"
@@ -135,9 +138,9 @@ class Predict(Command):
     )
     notes = f"{WRITTEN_HELP}\n\n{SOURCE_HELP}"
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("source", metavar="SOURCE", help="the images; see below")
         parser.add_argument("--head", metavar="DIR", required=True, help="folder that `simcore evaluate` left")
         parser.add_argument("--encoder", metavar="ENC", help="the head's encoder, if it lies elsewhere now")
         text = "a .csv or .parquet file for classes, a .json file for boxes, a new folder for masks"

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from simcore.cli._command import Command, Result
+from simcore.cli._parser import Parser
 
 
 class Push(Command):
@@ -19,7 +20,7 @@ class Push(Command):
     )
     notes = "Log in first, with `hf auth login` or HF_TOKEN. A RUN becomes a model, a coreset a data set."
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
         parser.add_argument("path", metavar="PATH", help="a RUN folder, or a coreset that select wrote")
         parser.add_argument("repo", metavar="USER/NAME", help="repository; it is made if there is none")
@@ -44,7 +45,7 @@ class Pull(Command):
     )
     notes = "Only simcore's own files are fetched, and nothing of them is unpickled."
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
         parser.add_argument("repo", metavar="USER/NAME", help="repository")
         parser.add_argument("path", metavar="PATH", help="new folder for a RUN; a name in .parquet for a coreset")

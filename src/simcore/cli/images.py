@@ -14,6 +14,7 @@ from simcore.cli._flags import (
     add_worker_flags,
     embed_settings,
 )
+from simcore.cli._parser import Parser
 
 
 class Inspect(Command):
@@ -28,9 +29,9 @@ class Inspect(Command):
     )
     notes = SOURCE_HELP
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("source", metavar="SOURCE", help="the images; see below")
         parser.add_argument("--strict", action="store_true", help="exit with 1 if any item is bad")
         parser.add_argument("--out", metavar="FILE", help="write the JSON report there too")
         add_worker_flags(parser)
@@ -64,9 +65,9 @@ class Embed(Command):
     )
     notes = f"{SOURCE_HELP}\n\n{ENCODER_HELP}"
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("source", metavar="SOURCE")
+        parser.add_argument("source", metavar="SOURCE", help="the images; see below")
         parser.add_argument("--out", metavar="DIR", required=True, help="store folder")
         add_encoder_flags(parser, required=True)
         add_embed_flags(parser)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from simcore import registry
 from simcore.cli._command import Command, Result
 from simcore.cli._flags import SOURCE_HELP
+from simcore.cli._parser import Parser
 from simcore.cli._strategies import add_settings, outlined, peek, strategy_from
 from simcore.errors import SimcoreError, UsageError
 from simcore.settings import fields_of
@@ -39,11 +40,15 @@ class Pretrain(Command):
         "--sampling-times 4 --out runs/cars",
         "simcore pretrain --method mae --help",
     )
-    notes = f"{RESAMPLING_HELP}\n\n{SOURCE_HELP}"
+    notes = (
+        "`simcore pretrain --method NAME --help` lists the settings of another method.\n\n"
+        f"{RESAMPLING_HELP}\n\n{SOURCE_HELP}"
+    )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags, with those of the method and of the selector asked for."""
         method, selector = peek(argv, "--method", "simclr"), peek(argv, "--selector", "")
+        parser.asked = ("--method", method, *(("--selector", selector) if selector else ()))
         parser.add_argument("--target", metavar="T", help="source of the target (leave out: the pool alone)")
         parser.add_argument("--coreset", metavar="S.parquet", help="a coreset that select wrote")
         text = "a whole pool, in place of a coreset; or what coresets are chosen from on the way"
@@ -55,7 +60,7 @@ class Pretrain(Command):
         parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
         parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
         _add_choosing_flags(parser)
-        add_settings(parser, PretrainSettings)
+        add_settings(parser, PretrainSettings, title="settings of the training")
         add_settings(parser, outlined("methods", method))
         if selector:
             add_settings(parser, outlined("selection", selector), without=_of_training(method))

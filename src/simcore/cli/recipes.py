@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simcore.cli._command import Command, Result
+from simcore.cli._parser import Parser
 from simcore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class Run(Command):
         "simcore run recipe.yaml --out runs/second --json",
     )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("recipe", metavar="RECIPE.yaml")
+        parser.add_argument("recipe", metavar="RECIPE.yaml", help="as `simcore recipe` writes them")
         parser.add_argument("--out", metavar="DIR", help="folder for everything (default: the recipe's name)")
-        parser.add_argument("--dry-run", action="store_true", help="list its stages with images, time and disk")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only list the stages, with their images, time and disk"
+        )
 
     def run(self, args: argparse.Namespace) -> Result:
         """Run or list the stages."""
@@ -73,9 +76,9 @@ class RecipeText(Command):
         "simcore recipe paper --target aircraft --pool imagenet --out aircraft.yaml",
     )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
-        parser.add_argument("name", nargs="?", metavar="NAME", help="paper, own or laptop; left out: tell them apart")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="paper, own or laptop (default: say what each is)")
         parser.add_argument("--target", metavar="T", help="source of the target; for paper: the name of a data set")
         parser.add_argument("--pool", metavar="P", help="source of the pool; for paper: the name of a data set")
         parser.add_argument("--test", metavar="SRC", help="labelled images to evaluate on")
@@ -120,7 +123,7 @@ class Demo(Command):
         "simcore demo --out demo-out --num-seeds 1",
     )
 
-    def add(self, parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    def add(self, parser: Parser, argv: Sequence[str]) -> None:
         """Declare the flags."""
         parser.add_argument(
             "--out", metavar="DIR", default="demo-out", help="folder for everything (default: demo-out)"

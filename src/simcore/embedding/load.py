@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 
@@ -96,10 +97,9 @@ def _from_text(spec: str, seed: int, image_size: int | None, backbone: str | Non
     if path.is_dir():
         return _from_run(Checkpoint.load(path), image_size, backbone, partial)
     if not path.is_file():
-        raise SimcoreError(
-            f"{spec}: no such file or folder (an encoder is a RUN folder, a weights file, timm:NAME, "
-            "torchvision:NAME or open_clip:NAME)"
-        )
+        ways = "a RUN folder, a weights file, timm:NAME, torchvision:NAME or open_clip:NAME"
+        hint = f"; did you mean timm:{spec}?" if timm.is_model(name or spec) else ""
+        raise SimcoreError(f"{spec}: no such file or folder (an encoder is {ways}){hint}")
     return _from_file(path, image_size, backbone, partial)
 
 

@@ -13,7 +13,6 @@ import yaml
 from simcore import registry
 from simcore.errors import SimcoreError, UsageError
 from simcore.recipe._parts import CORESET, EMBED_SETTINGS, POOL, Arm, Evaluation, Training
-from simcore.selection import parse_budget
 from simcore.settings import build, fields_of, suggest
 
 SECTIONS = ("out", "target", "pool", "train", "test", "seeds", "retrieval", "embed", "arms", "pretrain", "evaluate")
@@ -114,8 +113,8 @@ class Reader:
         budget, alone = mapping.pop("budget", None), mapping.pop("alone", False)
         if not isinstance(alone, bool):
             raise UsageError(f"{self._where((*path, 'alone'))}: alone must be true or false")
-        self._checked(functools.partial(parse_budget, num_pool=0), budget, path)
         selector = self._build(selector_class, mapping, path)
+        self._checked(selector.check_budget, budget, path)
         return Arm(name=name, kind="selector", selector=selector, budget=budget, alone=alone)
 
     def _refuse_alone_anew(self, arms: tuple[Arm, ...], pretrain: Training) -> None:

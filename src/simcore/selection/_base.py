@@ -24,6 +24,7 @@ from simcore.selection._space import whitened_space
 from simcore.settings import as_dict, fields_of
 
 FeatureSet = Embeddings | PartedArray | npt.ArrayLike
+A_BUDGET = "a number of pool rows, or a share such as '5%'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,16 @@ class Selector(abc.ABC):
             chosen = self.choose(job)
             settings = {"selector": registry.name_of(self), **as_dict(self), "budget": budget, **chosen.settings}
             return complete(dataclasses.replace(chosen, settings=settings), job)
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether it cannot end by itself."""
+        return True
+
+    def check_budget(self, budget: int | str | None) -> None:
+        """Refuse a budget that :meth:`select` would refuse whatever the pool, before any work is done for it."""
+        if parse_budget(budget, num_pool=0) is None and self.needs_budget:
+            raise UsageError(f"{registry.name_of(self)} needs a budget: {A_BUDGET}")
 
     @abc.abstractmethod
     def choose(self, job: Job) -> Selection:
@@ -161,7 +172,7 @@ class Job:
         if self.asked is not None:
             return clamp(self.asked, num_valid)
         if default is None:
-            raise UsageError("this selector needs a budget: a number of pool rows, or a share such as '5%'")
+            raise UsageError(f"this selector needs a budget: {A_BUDGET}")
         return min(default, num_valid)
 
 

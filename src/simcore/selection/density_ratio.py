@@ -57,6 +57,11 @@ class DensityRatio(Selector):
         if not 0 < self.ridge < float("inf"):
             raise UsageError(f"ridge must be a number above 0, not {self.ridge}")
 
+    @property
+    def needs_budget(self) -> bool:
+        """Not where a wanted precision ends it."""
+        return self.min_precision is None
+
     def choose(self, job: Job) -> Selection:
         """Judge every row, then pick by score, in turns, or until precision falls."""
         if self.min_precision is None:

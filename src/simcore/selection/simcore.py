@@ -59,6 +59,11 @@ class SimCore(Selector):
         if self.num_clusters < 1 or self.num_restarts < 1:
             raise UsageError("num_clusters and num_restarts must be 1 or more")
 
+    @property
+    def needs_budget(self) -> bool:
+        """It stops by the published rule."""
+        return False
+
     def choose(self, job: Job) -> Selection:
         """Cluster the target, rank the pool once, peel."""
         cap = PUBLISHED_CAP * len(job.target)

@@ -19,10 +19,10 @@ from simcore.images import ImageFault, ImageSource, Unreadable
 from simcore.images.mask_classes import IGNORED, MaskClasses
 from simcore.images.masks import masked_rows, read_mask
 from simcore.tasks._scenes import PlainScenes, kept, resized, tell
+from simcore.tasks._segmentation_score import BACKGROUND
 
 SCALES = (0.5, 2.0)  # of a training image's short side, over ``base_size``
 READERS = 4
-BACKGROUND = ("background", "0")
 
 
 class TrainScene(NamedTuple):

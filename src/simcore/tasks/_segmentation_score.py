@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
+BACKGROUND = ("background", "0")  # names under which a class is no thing
 
 
 def confusion(truth: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8], num_classes: int) -> Counts:
@@ -30,6 +31,7 @@ def ious(counts: Counts) -> npt.NDArray[np.float64]:
 def figures(counts: Counts, classes: Sequence[str]) -> dict[str, float]:
     """Give the figures in percent; means run over the classes that occur, all are 0 where no pixel counts.
 
+    ``counts`` are those of :func:`confusion`.
     ``foreground_iou`` is the mean over all classes but the background, where one is called so (or 0).
     """
     right, total = np.diag(counts).astype(np.float64), counts.sum()
@@ -42,7 +44,7 @@ def figures(counts: Counts, classes: Sequence[str]) -> dict[str, float]:
         "mean_class_accuracy": _mean(of_class),
         "frequency_weighted_iou": there.sum() / max(1, total),
     }
-    front = [number for number, name in enumerate(classes) if name not in ("background", "0")]
+    front = [number for number, name in enumerate(classes) if name not in BACKGROUND]
     if 0 < len(front) < len(classes):
         values["foreground_iou"] = _mean(each[front])
     return {name: 100.0 * float(value) for name, value in values.items()}

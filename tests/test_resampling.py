@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -195,3 +198,18 @@ def test_from_python_the_run_takes_the_same_chooser(folder):
     )  # fmt: skip
     assert len(picks(folder, "run")) == 2
     assert load_encoder(run).image_size == 16
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_embedding_and_train_on_the_same_coresets(folder):
+    """Their batch statistics differ; the encoder that chooses is the first process's."""
+    words = ["pretrain", "--target", "x", "--pool", "u", "--out", "run", *TRAINING, "--selector", "simcore"]
+    words += ["--num-clusters", "2", "--budget", "6", "--encoder", "timm:test_resnet@random", "--sampling-times", "3"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "simcore"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *words], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [len(set(rows)) for rows in picks(folder, "run")] == [6, 6, 6]
+    assert Checkpoint.load(folder / "run").finished

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world() -> tuple[int, int]:
@@ -37,6 +37,14 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     if world()[1] > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+@torch.no_grad()
+def copy_from_first(module: nn.Module) -> None:
+    """Give a module the parameters and buffers that the first process has; batch statistics are each process's own."""
+    if world()[1] > 1:
+        for value in module.state_dict().values():
+            dist.broadcast(value, src=0)
 
 
 class _Gather(torch.autograd.Function):

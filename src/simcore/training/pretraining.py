@@ -28,6 +28,7 @@ from simcore.training._probe import NeighbourProbe
 from simcore.training._run_folder import open_run
 from simcore.training._stages import StagedBatches
 from simcore.training.devices import make_fabric
+from simcore.training.gather import copy_from_first
 from simcore.training.loop import OnEpoch, fit
 from simcore.training.schedule import rescaled_epochs
 from simcore.training.settings import PretrainSettings
@@ -169,7 +170,9 @@ class _Loader:
             return self._of(coreset, None)
 
         def choose(stage: int) -> ImageSource:
-            return resample(copy.deepcopy(model.exported).eval().requires_grad_(False), stage + 1)
+            encoder = copy.deepcopy(model.exported).eval().requires_grad_(False)
+            copy_from_first(encoder)
+            return resample(encoder, stage + 1)
 
         return StagedBatches(self._of, coreset, self.settings, choose)
 

@@ -181,3 +181,14 @@ def test_what_select_cannot_do_is_told_before_anything_is_embedded(tmp_path, mon
     assert main([*line, *words]) in (1, 2)
     assert told in one_line(capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["u", "x"]
+
+
+def test_a_train_set_without_labels_is_told_before_anything_is_embedded(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x").mkdir()
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "x" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["evaluate", "knn", "--encoder", "timm:test_resnet@random", "--train", "x", "--test", "x", "--out", "o"])
+        == 1
+    )
+    assert "x: no train image has a label" in one_line(capsys)

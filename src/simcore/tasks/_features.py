@@ -117,6 +117,8 @@ def gather(
 
     Raises ``SimcoreError`` where the two sets come from different encoders, hold NaN or share no class.
     """
+    if not isinstance(train, Embeddings) and not (train.labels >= 0).any():  # told before anything is embedded
+        raise SimcoreError(f"{train.name}: no train image has a label; labels are class folders or a label column")
     train_rows = features_of(embedder, train, cache=cache)
     test_rows = features_of(embedder, test, cache=cache)
     _same_encoder(train_rows, test_rows)

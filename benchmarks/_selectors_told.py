@@ -131,46 +131,57 @@ def stopping(settings: dict[tuple[str, str, str], list[Row]]) -> tuple[list[str]
 
 
 def field(results: Results) -> Told:
-    """Judge our best selector and the published rule against the best of the field, setting by setting."""
-    rows: list[Row] = results["selection_peers"]["rows"]
-    settings = by([row for row in rows if row["budget"] == AT], "target", "encoder")
-    sentences = [best_of_sides(setting, found) for setting, found in settings.items()]
-    names = list(dict.fromkeys(row["selector"] for row in rows))
-    lines = []
-    for name in names:
-        mine = {setting: next((r for r in found if r["selector"] == name), None) for setting, found in settings.items()}
-        known = [row for row in mine.values() if row]
-        shares = [shown_share(row) for row in mine.values()]
-        costs = [fmean(row[key] for row in known) for key in ("classes", "covered", "cpu_seconds", "extra_mb")]
-        lines.append([f"`{name}`" if known[0]["side"] == "ours" else name, *shares, *costs])
-    head = ["selector", *(f"{target}, {encoder}" for target, encoder in settings)]
+    """Judge our best selector and the published rule against the best of the field, at every budget."""
+    sentences, tables = [], []
+    for (target, encoder), rows in by(results["selection_peers"]["rows"], "target", "encoder").items():
+        duels = {budget: against_field(found) for budget, found in by(rows, "budget").items()}
+        sentences.append(
+            f"{capital(target)}, {encoder}, against the field's most precise: our most precise selector "
+            f"{outcomes(duels, 0)}; the published rule, `simcore`, {outcomes(duels, 1)}."
+        )
+        tables.append(f"**{target}, {encoder}**\n\n{field_table(rows)}")
     lead = (
-        f"Percent of {AT:,} picks that are of the target's classes. Means: over how many classes the hits spread, mean "
-        "cosine of a target image to its nearest pick, processor seconds, memory beside the features."
+        "Percent of the picks that are of the target's classes, by budget. Over how many classes the hits spread and "
+        f"mean cosine of a target image to its nearest pick, at {AT:,}; processor seconds; memory beside the features."
     )
-    made = table([*head, "classes", "covered", "seconds", "MB"], lines)
-    return Told(" ".join(sentences), (f"{lead}\n\n{made}",))
+    return Told(" ".join(sentences), (lead, *tables))
 
 
-def best_of_sides(setting: tuple[str, str], rows: list[Row]) -> str:
-    """Compare ours with the most precise of the field; who gives fewer than the budget takes no part."""
-    sides = {side: [row for row in rows if row["side"] == side and row["picked"] == AT] for side in ("ours", "peer")}
-    if not all(sides.values()):
-        return ""
-    best, peer = (max(side, key=lambda row: row["precision"]) for side in sides.values())
-    published = [row for row in sides["ours"] if row["selector"] == "simcore" and row is not best]
-    told = [
-        f"`{row['selector']}` ({number(row['precision'])} %) "
-        f"{'beats' if better(row, peer) else 'is worse than' if better(peer, row) else 'does not beat'} it"
-        for row in (best, *published)
+def against_field(rows: list[Row]) -> tuple[str, str]:
+    """Judge our best and `simcore` against the field's best; who gives fewer than the budget takes no part."""
+    full = [row for row in rows if row["picked"] == row["budget"]]
+    peer = max((row for row in full if row["side"] == "peer"), key=lambda row: row["precision"])
+    best = max((row for row in full if row["side"] == "ours"), key=lambda row: row["precision"])
+    published = next(row for row in full if row["selector"] == "simcore")
+    judged = [
+        "beats" if better(one, peer) else "is worse than" if better(peer, one) else "does not beat"
+        for one in (best, published)
     ]
-    share = f"{number(peer['precision'])} % of its picks are of the target's classes"
-    field_best = f"the field's best is {peer['selector']} ({share})"
-    return capital(f"{', '.join(setting)}: {field_best}; {listed(told)}.")
+    return judged[0], judged[1]
+
+
+def outcomes(duels: dict[int, tuple[str, str]], side: int) -> str:
+    """Tell at which budgets which verdict holds."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for budget, verdicts in duels.items():
+        found[verdicts[side]].append(f"{budget:,}")
+    return ", ".join(f"{verdict} it at {listed(budgets)}" for verdict, budgets in found.items())
+
+
+def field_table(rows: list[Row]) -> str:
+    budgets = sorted({row["budget"] for row in rows})
+    lines = []
+    for name, mine in by(rows, "selector").items():
+        at = {row["budget"]: row for row in mine}
+        shown = at.get(AT, mine[-1])
+        costs = [shown[key] for key in ("classes", "covered", "cpu_seconds", "extra_mb")]
+        label = f"`{name}`" if shown["side"] == "ours" else name
+        lines.append([label, *(shown_share(at.get(budget)) for budget in budgets), *costs])
+    return table(["selector", *budgets, "classes", "covered", "seconds", "MB"], lines)
 
 
 def shown_share(row: Row | None) -> str:
     if row is None:
         return ""
     share = str(Interval.of_share(row["precision"], row["picked"])) if row["picked"] else "nothing chosen"
-    return share if row["picked"] == AT else f"{share} of {row['picked']:,}"
+    return share if row["picked"] == row["budget"] else f"{share} of {row['picked']:,}"

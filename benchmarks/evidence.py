@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _page import Results, Section, table
+from _page import Results, Section, span, table
 from _sections import SECTIONS
 
 ROOT = Path(__file__).parents[1]
@@ -52,14 +52,14 @@ def fitting(section: Section, results: Results) -> dict[str, Any]:
     return {name: content for name, content in results.items() if fnmatch.fnmatch(name, section.files)}
 
 
-def commands(section: Section, found: Results) -> list[str]:
-    """Commands as the result files name them, the whole file's or each case's."""
-    named: list[str] = []
+def told_of(found: Results, key: str) -> list[Any]:
+    """What the result files say under ``key``, each once: of the whole file, or of each case."""
+    named = []
     for content in found.values():
         cases = content.get("cases")
         parts = list(cases.values()) if isinstance(cases, dict) else []
-        named += [part["command"] for part in (content, *parts) if isinstance(part.get("command"), str)]
-    return list(dict.fromkeys(named)) or [section.command]
+        named += [part[key] for part in (content, *parts) if key in part]
+    return list(dict.fromkeys(named))
 
 
 def machine_line(machine: dict[str, Any]) -> str:
@@ -78,10 +78,12 @@ def footing(section: Section, found: Results, known: list[str]) -> str:
     """What the figures rest on, and what they cannot show."""
     files = ", ".join(f"[`{name}.json`](../benchmarks/results/{name}.json)" for name in found)
     numbers = sorted({known.index(machine_line(c["machine"])) + 1 for c in found.values() if "machine" in c})
+    load = told_of(found, "load_average")
     lines = [
-        f"- Made by: {', '.join(f'`{command}`' for command in commands(section, found))}",
+        f"- Made by: {', '.join(f'`{command}`' for command in told_of(found, 'command') or [section.command])}",
         f"- Figures: {files}",
         f"- Machine: {', '.join(f'[{number}](#machines)' for number in numbers) or 'not told'}",
+        *([f"- Load average of the machine then: {span(load)}"] if load else []),
         *(f"- Note: {content['note']}" for content in found.values() if "note" in content),
         f"- What it cannot show: {section.cannot}",
     ]

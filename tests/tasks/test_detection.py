@@ -114,9 +114,13 @@ def test_the_help_tells_the_forms_of_sources(capsys):
     assert all(word in said for word in ("coco:", "voc:", "column", "--backbone-lr-scale", "simcore predict"))
 
 
-def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path):
-    Detection(**QUICK, min_score=0.0).run(encoder, *sources, out=tmp_path, quiet=True)
+@pytest.mark.parametrize("group_norm", [False, True])
+def test_what_was_left_finds_the_same_boxes_again(encoder, sources, tmp_path, group_norm):
+    task = Detection(**QUICK, min_score=0.0, channels=32, group_norm=group_norm)
+    task.run(encoder, *sources, out=tmp_path, quiet=True)
     detector = load_detector(tmp_path)
+    norms = [module for module in detector.model.network.head.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert len(norms) == (8 if group_norm else 0)  # four layers in each of the two heads
     assert detector.classes == ("red", "green")
     kept = json.loads((tmp_path / "predictions.json").read_text())
     again = [
@@ -418,6 +422,8 @@ def test_images_that_say_nothing_and_unknown_classes_are_told_and_left_out(tmp_p
         {"min_size": 400},
         {"nms_iou": 0.0},
         {"anchor_size": 0},
+        {"channels": 0},
+        {"channels": 48, "group_norm": True},
         {"backbone_lr_scale": -1.0},
         {"epochs": 0},
     ],

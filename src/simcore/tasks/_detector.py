@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, batched_nms, nms
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -25,7 +27,7 @@ from simcore.tasks._pyramid import Pyramid, pyramid_of
 from simcore.tasks._scenes import PlainScene, by_shape
 from simcore.training import Moment, StepOutput
 
-CHANNELS = 256
+NORM_GROUPS = 32
 ASPECTS = (0.5, 1.0, 2.0)
 MAX_CANDIDATES = 1000  # a level
 MAX_FOUND = 100  # an image
@@ -89,19 +91,17 @@ class Coarser(LastLevelP6P7):  # type: ignore[misc]
 class FeaturePyramid(nn.Module):
     """Maps of the backbone, joined from coarse to fine (Lin et al. 2017), with two coarser ones made of the last."""
 
-    out_channels = CHANNELS
-
-    def __init__(self, body: Pyramid) -> None:
+    def __init__(self, body: Pyramid, channels: int) -> None:
         super().__init__()
-        self.body = body
-        self.fpn = FeaturePyramidNetwork(list(body.channels), CHANNELS, extra_blocks=Coarser(CHANNELS, CHANNELS))
+        self.body, self.out_channels = body, channels
+        self.fpn = FeaturePyramidNetwork(list(body.channels), channels, extra_blocks=Coarser(channels, channels))
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Give the maps by name, finest first.
 
         Shape:
             - images: float32 [B, 3, H, W], normalised.
-            - output: one [B, 256, H / stride, W / stride] for each stride of the body and two doublings of the last.
+            - output: [B, channels, H / stride, W / stride] for each stride of the body and two doublings of the last.
         """
         maps = OrderedDict((str(level), each) for level, each in enumerate(self.body(images)))
         joined: OrderedDict[str, Tensor] = self.fpn(maps)
@@ -123,21 +123,34 @@ class Detector(DenseModel):
         encoder: whose backbone (a copy) is the body, with its normalisation of pixels.
         num_classes: classes of objects; the focal loss needs none for the background.
         anchor_size: side of the smallest anchor in pixels; it doubles from level to level.
+        channels: of the feature pyramid and of the layers of both heads.
+        group_norm: normalise the layers of both heads by groups (Wu and He 2018).
     """
 
     network: RetinaNet
 
     def __init__(
-        self, encoder: Encoder, *, num_classes: int, anchor_size: int, backbone_lr_scale: float, seed: int
+        self,
+        encoder: Encoder,
+        *,
+        num_classes: int,
+        anchor_size: int,
+        channels: int = 256,
+        group_norm: bool = False,
+        backbone_lr_scale: float,
+        seed: int,
     ) -> None:
         super().__init__(backbone_lr_scale)
         pyramid = pyramid_of(encoder)
+        grid = anchors(anchor_size, len(pyramid.channels) + 2)
+        norm = functools.partial(nn.GroupNorm, NORM_GROUPS) if group_norm else None
         with drawn_weights("detector", seed):
-            features = FeaturePyramid(pyramid)
+            features = FeaturePyramid(pyramid, channels)
             self.network = RetinaNet(
                 features,
                 num_classes,
-                anchor_generator=anchors(anchor_size, len(pyramid.channels) + 2),
+                anchor_generator=grid,
+                head=RetinaNetHead(channels, grid.num_anchors_per_location()[0], num_classes, norm_layer=norm),
                 nms_thresh=1.0,  # what overlaps is told apart by Suppression, from all candidates
                 topk_candidates=MAX_CANDIDATES,
                 detections_per_img=MAX_CANDIDATES * (len(pyramid.channels) + 2),

@@ -14,7 +14,7 @@ from simcore.settings import setting
 from simcore.tasks._detection_problem import DetectionProblem
 from simcore.tasks._detection_scenes import boxed_sets
 from simcore.tasks._detection_score import need_scorer
-from simcore.tasks._detector import Detector, Found, Suppression
+from simcore.tasks._detector import NORM_GROUPS, Detector, Found, Suppression
 from simcore.tasks._scene_task import SceneTask
 from simcore.tasks._scenes import PlainScene, PlainScenes
 from simcore.tasks._trained import Trained, load_trained
@@ -42,6 +42,8 @@ class Detection(SceneTask):
     min_size: int = setting(200, "short side of the resized images in pixels")
     max_size: int = setting(333, "what their long side may be at most")
     anchor_size: int = setting(32, "side of the smallest anchor in pixels; each level doubles it")
+    channels: int = setting(256, "channels of the feature pyramid and of the heads: fewer for a small machine")
+    group_norm: bool = setting(False, "normalise the layers of the heads by groups: they learn from fewer steps")
     nms_iou: float = setting(0.2, "overlap (IoU) above which only the better of two boxes stays")
     nms_across_classes: bool = setting(True, "also between boxes of different classes")
     min_score: float = setting(0.05, "score below which a box does not count as found")
@@ -53,6 +55,11 @@ class Detection(SceneTask):
         if self.anchor_size < 1 or not 0 < self.nms_iou <= 1 or not 0 <= self.min_score < 1:
             raise UsageError("--anchor-size must be at least 1, --nms-iou in (0, 1] and --min-score in [0, 1)")
 
+        if self.channels < 1 or (self.group_norm and self.channels % NORM_GROUPS):
+            raise UsageError(
+                f"--channels is {self.channels}, but must be at least 1, with --group-norm a multiple of 32"
+            )
+
     def problem(self, encoder: Encoder, train: ImageSource, test: ImageSource) -> DetectionProblem:
         """Match the classes of the boxes, and build the detector."""
         need_scorer()
@@ -61,6 +68,8 @@ class Detection(SceneTask):
             encoder,
             num_classes=len(sets.matched.classes),
             anchor_size=self.anchor_size,
+            channels=self.channels,
+            group_norm=self.group_norm,
             backbone_lr_scale=self.backbone_lr_scale,
             seed=self.seed,
         )
@@ -68,7 +77,16 @@ class Detection(SceneTask):
         return DetectionProblem(sets, model, _suppression(facts), facts)
 
 
-BUILT_BY = ("anchor_size", "min_size", "max_size", "nms_iou", "nms_across_classes", "min_score")
+BUILT_BY = (
+    "anchor_size",
+    "channels",
+    "group_norm",
+    "min_size",
+    "max_size",
+    "nms_iou",
+    "nms_across_classes",
+    "min_score",
+)
 
 
 def _suppression(facts: Mapping[str, Any]) -> Suppression:
@@ -95,6 +113,8 @@ def load_detector(place: str | os.PathLike[str]) -> TrainedDetector:
             encoder,
             num_classes=len(facts["classes"]),
             anchor_size=facts["anchor_size"],
+            channels=facts["channels"],
+            group_norm=facts["group_norm"],
             backbone_lr_scale=0.0,
             seed=0,
         )

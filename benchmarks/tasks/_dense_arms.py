@@ -49,7 +49,7 @@ def arguments(text: str | None, *, epochs: int, batch_size: int, lr: float) -> a
     parser.add_argument("--num-unlabelled", type=int, default=600, help="scenes for pretraining")
     parser.add_argument("--num-train", type=int, default=60, help="scenes with labels")
     parser.add_argument("--num-test", type=int, default=100)
-    parser.add_argument("--pretrain-epochs", type=int, default=16)
+    parser.add_argument("--pretrain-epochs", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--lr", type=float, default=lr)

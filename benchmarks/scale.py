@@ -108,6 +108,8 @@ def export_child(args: argparse.Namespace, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def select_child(args: argparse.Namespace, engine: dict[str, Any]) -> dict[str, Any]:
+    import torch  # noqa: F401 - large pools load it, small ones do not: a step of 2 s and 0.4 GB that is no growth
+
     from simcore import pipeline
     from simcore.selection import SimCore
 
@@ -162,7 +164,7 @@ def plan(args: argparse.Namespace) -> list[tuple[str, int, int]]:
     """List (stage, N, workers of Ray or 0), small ones first."""
     local = [(stage, num, 0) for stage in ("embed", "export") for num in args.image_sizes]
     local += [("select", num, 0) for num in args.row_sizes]
-    on_ray = {"embed": {max(args.image_sizes)}, "select": {max(args.image_sizes), max(args.row_sizes)}}
+    on_ray = {"select": {max(args.image_sizes), max(args.row_sizes)}, "embed": {max(args.image_sizes)}}
     spread = [(stage, num, n) for stage, sizes in on_ray.items() for num in sorted(sizes) for n in RAY_WORKERS]
     return [job for job in local + spread if ("ray" if job[2] else job[0]) in args.stages]
 

@@ -85,14 +85,21 @@ def growth(results: Results) -> Told:
     content = results["scale"]
     told, lines = [], []
     for stage, fit in content["fits"].items():
-        seconds, memory = fit["seconds"], fit["peak_mb"]
+        seconds, memory = fit["cpu_seconds"], fit["peak_mb"]
         sizes = f"{number(fit['from'])} to {number(fit['to'])}"
         slopes = [number(part[key]) for part in (seconds, memory) for key in ("slope", "slope_of_upper_two_decades")]
         limit = [number(seconds["at_1e+09"] / 3600), number(memory["at_1e+09"] / 1024)]
         lines.append([stage, sizes, *slopes, *limit, f"{number(100 * seconds['worst_error'])} %"])
-        told.append(f"`{stage}` grows with N^{slopes[1]} in time and N^{slopes[3]} in memory ({sizes})")
-    head = ["", "N", "slope of time", "of its upper two decades", "slope of memory", "of its upper two decades"]
-    fits = table([*head, "hours at 10⁹", "GB at 10⁹", "worst error of the fit of time"], lines)
+        told.append(f"`{stage}` grows with N^{slopes[1]} in processor time and N^{slopes[3]} in memory ({sizes})")
+    head = [
+        "",
+        "N",
+        "slope of processor time",
+        "of its upper two decades",
+        "slope of memory",
+        "of its upper two decades",
+    ]
+    fits = table([*head, "processor hours at 10⁹", "GB at 10⁹", "worst error of the fit of it"], lines)
     costs = ("seconds", "cpu_seconds", "peak_mb", "extra_mb")
     rows = [[r["stage"], r["num"], r["engine"], r["workers"], *(r[cost] for cost in costs)] for r in content["rows"]]
     measured = table(

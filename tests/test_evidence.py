@@ -157,7 +157,7 @@ def costs() -> dict[str, dict]:
     """Result files of growth, embedding's peers, selection's peers and faults."""
     fit = {"slope": 0.9, "slope_of_upper_two_decades": 1.01, "at_1e+09": 7200.0, "worst_error": 0.05}
     size = {"stage": "select", "num": 10_000, "engine": "local", "workers": 1, "seconds": 1.5, "cpu_seconds": 1.4}
-    growth = {"fits": {"select": {"from": 10_000, "to": 10_000_000, "seconds": fit, "peak_mb": fit}}}
+    growth = {"fits": {"select": {"from": 10_000, "to": 10_000_000, "cpu_seconds": fit, "peak_mb": fit}}}
     growth |= {"rows": [size | {"peak_mb": 500.0, "extra_mb": 20.0}], "estimate_leaves_out": "disks."}
     speed = {
         "jpeg": "64x64",
@@ -223,7 +223,7 @@ def test_sentences_change_with_the_figures(evidence, gain, word, not_word):
 def test_costs_are_told(evidence):
     page = evidence.page(costs())
     for told in (
-        "`select` grows with N^1.01 in time and N^1.01 in memory (10,000 to 10,000,000)",
+        "`select` grows with N^1.01 in processor time and N^1.01 in memory (10,000 to 10,000,000)",
         "x: 1.5 times (1.2 by processor time)",
         "Pets, e, against the field's most precise: our most precise selector beats it at 5,000",
         "the published rule, `simcore`, is worse than it at 5,000.",

@@ -204,7 +204,8 @@ def plot(rows: list[dict[str, Any]], found: dict[str, Any]) -> str:
             here = [row for row in rows if row["stage"] == stage and row["engine"] == "local"]
             sizes, costs, known = [row["num"] for row in here], [row[cost] for row in here], fit[cost]
             slopes = f"slope {known['slope']:.2f}, upper sizes {known['slope_of_upper_two_decades']:.2f}"
-            name = f"{stage}: {slopes}; 10⁹: {known[AT_LIMIT] / many:,.0f} {unit}"
+            cost_there = known[AT_LIMIT] / many
+            name = f"{stage}: {slopes}; 10⁹: {cost_there:,.{0 if cost_there >= 10 else 1}f} {unit}"
             lines.append(Series(name, sizes, costs, (known["fixed"], known["each"])))
         return lines
 
@@ -223,6 +224,8 @@ def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
         "command": "python benchmarks/scale.py",
         "settings": {"encoder": ENCODER, "image_size": SIDE, "dim": DIM, "num_target": NUM_TARGET, "budget": SHARE},
         "fits": found,
+        "note": "`load_average` says how busy the machine was: where it is above 1, seconds hold others' work, and "
+        "`cpu_seconds` (of the process itself, without Ray's workers) is what to compare.",
         "estimate_leaves_out": LEFT_OUT,
         "rows": rows,
     }

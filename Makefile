@@ -36,7 +36,7 @@ check: setup
 	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python benchmarks/evidence.py --check
+	$(BIN)/python benchmarks/evidence/pages.py --check
 
 format: setup
 	$(BIN)/ruff check --fix src tests benchmarks docs

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "benchmarks" / "evidence.py"
+SCRIPT = ROOT / "benchmarks" / "evidence" / "pages.py"
 MACHINE = {"cpu": "abacus", "num_cores": 1, "memory_gib": 1.0, "python": "3.11", "versions": {"torch": "2"}}
 
 
@@ -27,9 +27,9 @@ def benchmarks():
 
 @pytest.fixture
 def evidence(benchmarks):
-    import evidence
+    import pages
 
-    return evidence
+    return pages
 
 
 @pytest.fixture

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "robustness"
 
 
 @pytest.fixture(scope="module")
 def modules():
-    sys.path.insert(0, str(BENCHMARKS))
-    import _fault_bombs
-    import _fault_kills
-    import _fault_scene
-    import _faults
+    sys.path.insert(0, str(FOLDER))
+    import _bombs
+    import _kills
+    import _scene
+    import _trial
     import faults
 
-    yield argparse.Namespace(faults=_faults, kills=_fault_kills, bombs=_fault_bombs, scene=_fault_scene, script=faults)
-    sys.path.remove(str(BENCHMARKS))
+    yield argparse.Namespace(trial=_trial, kills=_kills, bombs=_bombs, scene=_scene, script=faults)
+    sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture
 def outcome(modules):
     def made(code, err, growth_mb=0.0):
-        return modules.faults.Outcome(code, "", err, 1.0, growth_mb)
+        return modules.trial.Outcome(code, "", err, 1.0, growth_mb)
 
     return made
 
@@ -49,15 +49,15 @@ def test_a_named_error_is_survived_and_nothing_else_is(outcome):
 
 
 def test_commands_run_apart_and_can_be_killed(modules):
-    done = modules.faults.simcore(["--version"])
+    done = modules.trial.simcore(["--version"])
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("simcore ")
-    assert modules.faults.simcore(["inspect", "/nowhere"]).refused("/nowhere") is None
-    assert modules.faults.simcore(["--version"], kill_after=0).code is None
+    assert modules.trial.simcore(["inspect", "/nowhere"]).refused("/nowhere") is None
+    assert modules.trial.simcore(["--version"], kill_after=0).code is None
 
 
 def test_content_sees_names_and_bytes(modules, tmp_path):
-    content = modules.faults.content
+    content = modules.trial.content
     (tmp_path / "out").mkdir()
     assert content(tmp_path / "out") == ""
     (tmp_path / "out" / "a").write_bytes(b"1")
@@ -66,7 +66,7 @@ def test_content_sees_names_and_bytes(modules, tmp_path):
     second = content(tmp_path / "out")
     (tmp_path / "out" / "a").rename(tmp_path / "out" / "b")
     assert len({first, second, content(tmp_path / "out"), content(tmp_path / "out", "c*")}) == 4
-    modules.faults.cut(tmp_path / "out" / "b", 0)
+    modules.trial.cut(tmp_path / "out" / "b", 0)
     assert (tmp_path / "out" / "b").read_bytes() == b""
 
 
@@ -101,7 +101,7 @@ def test_a_kill_is_survived_by_whole_or_absent_results_alone(modules, tmp_path, 
 
 def test_rows_count_what_was_tried_and_keep_the_reasons(modules, tmp_path):
     answers = iter([None, f"lost {tmp_path}/x", None])
-    fault = modules.faults.Fault(kind="k", name="n", surviving="s", attempt=lambda place, chance: next(answers))
+    fault = modules.trial.Fault(kind="k", name="n", surviving="s", attempt=lambda place, chance: next(answers))
     row = modules.script.tried(fault, 0, tmp_path, argparse.Namespace(tries=3, seed=0))
     assert (row["tried"], row["survived"], row["reasons"]) == (3, 2, ["lost PLACE/x"])
 

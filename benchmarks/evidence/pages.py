@@ -3,8 +3,8 @@
 Every answer, verdict and table is computed from benchmarks/results/*.json, so a new result file changes the page. A
 question whose result file is not there has no section; it is listed at the end with the command that would answer it.
 
-    python benchmarks/evidence.py            # write both
-    python benchmarks/evidence.py --check    # exit 1 and name what is stale
+    python benchmarks/evidence/pages.py            # write both
+    python benchmarks/evidence/pages.py --check    # exit 1 and name what is stale
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _page import Results, Section, span, table
 from _sections import SECTIONS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MACHINE = {"cpu", "num_cores", "memory_gib", "python", "versions"}
-BEGIN, END = "<!-- measured figures: made by benchmarks/evidence.py -->", "<!-- end of measured figures -->"
+BEGIN, END = "<!-- measured figures: made by benchmarks/evidence/pages.py -->", "<!-- end of measured figures -->"
 HEAD = """# Evidence
 
-Made by `python benchmarks/evidence.py` from the files in `benchmarks/results`; do not edit it. Each section answers one
-question, with what it rests on: the figures, the command that made them, the machine, and what they cannot show.
+Made by `python benchmarks/evidence/pages.py` from the files in `benchmarks/results`; do not edit it. Each section
+answers one question, with what it rests on: the figures, the command that made them, the machine, and what they cannot
+show.
 
 Brackets after a mean hold its 95 % interval: Student's t over seeds, or Wilson's for shares of picks; brackets after a
 median hold the quartiles. An arm *beats* another where the interval of its gains (same seed, same target) lies above
@@ -151,7 +152,7 @@ def main() -> int:
     for path in stale:
         place = path.relative_to(args.root)
         if args.check:
-            print(f"{place} is stale: run `python benchmarks/evidence.py`", file=sys.stderr)
+            print(f"{place} is stale: run `python benchmarks/evidence/pages.py`", file=sys.stderr)
         else:
             path.write_text(made[path], "utf-8")
             print(f"wrote {place}")

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _bombs as bombs
 import numpy as np
 import torch
-
-import _fault_bombs as bombs
-from _fault_bombs import Attempt
-from _fault_scene import ENCODER, Scene, ids, jpeg, pack_tar
-from _faults import Fault, simcore
+from _bombs import Attempt
+from _scene import ENCODER, Scene, ids, jpeg, pack_tar
+from _trial import Fault, simcore
 
 OUTSIDE = ("../../evil.jpg", "a/../../../evil.jpg", "/tmp/evil-of-faults.jpg", "..\\..\\evil.jpg")
 MARKUP = "<img src=x onerror=alert(1)>.jpg"

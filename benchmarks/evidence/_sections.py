@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _coreset_told as coreset
-import _costs_told as costs
-import _learning_told as learning
-import _scale_told as scale
-import _selectors_told as selectors
+import _coreset as coreset
+import _costs as costs
+import _learning as learning
+import _scale as scale
+import _selectors as selectors
 from _page import Section
 
 SMALL = "Small images, small networks and short runs: a few hundred test images, features far weaker than the published"
@@ -156,7 +156,7 @@ SECTIONS = (
     Section(
         question="Which faults does it survive?",
         files="faults",
-        command="python benchmarks/faults.py",
+        command="python benchmarks/robustness/faults.py",
         cannot="Faults that were not tried: failing disks, lost power, file systems that break their promises. What "
         "earlier trials found was mended before this run, so it says less of faults of other kinds.",
         tell=scale.faults,

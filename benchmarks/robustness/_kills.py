@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
-from _fault_scene import Job, Scene
-from _faults import Fault, emptied, simcore
+from _scene import Job, Scene
+from _trial import Fault, emptied, simcore
 
 KILLS = 3  # at most, in one try
 

@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from _fault_scene import ENCODER, Scene, ids, jpeg
-from _faults import simcore
+from _scene import ENCODER, Scene, ids, jpeg
+from _trial import simcore
 
 Attempt = Callable[[Scene, Path], str | None]
 UNHARMED = "skipped and counted, or read; the good picture beside it is embedded; less than 1.5 GB"

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
-from _fault_scene import ENCODER, Scene, ids, jpeg, pack_table
-from _faults import Fault, Outcome, cut, simcore
+from _scene import ENCODER, Scene, ids, jpeg, pack_table
+from _trial import Fault, Outcome, cut, simcore
 
 NAMED = "one line of error that names the file, exit 1"
 

@@ -6,7 +6,7 @@ fault is random (the moment of a kill, the room on a disk, the place of a cut) i
 try. A disk that fills up is a small tmpfs where this process may mount one, else a limit on the size of a file.
 `--cases` names a folder of cases, each with an `expected.json`.
 
-    python benchmarks/faults.py
+    python benchmarks/robustness/faults.py
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-import _fault_cuts as cuts
-import _fault_hostile as hostile
-import _fault_kills as kills
+sys.path.extend((str(Path(__file__).parent), str(Path(__file__).parents[1])))
+import _cuts as cuts
+import _hostile as hostile
+import _kills as kills
+from _scene import Scene
+from _trial import Fault, emptied
+
 import machine
-from _fault_scene import Scene
-from _faults import Fault, emptied
 from simcore import registry
 from simcore.embedding import load_encoder
 
-RESULT = Path(__file__).parent / "results" / "faults.json"
+RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 
 
 def import_all() -> None:
@@ -89,7 +90,8 @@ def main() -> None:
         rows = [tried(f, n, place, args) for n, f in faults if (args.only or "") in f"{f.kind}: {f.name}"]
     result = {
         "what": (__doc__ or "").partition("\n")[0],
-        "command": f"python benchmarks/faults.py --tries {args.tries}" + (" --cases CASES" if args.cases else ""),
+        "command": f"python benchmarks/robustness/faults.py --tries {args.tries}"
+        + (" --cases CASES" if args.cases else ""),
         "settings": {"tries": args.tries, "seed": args.seed, "mounted_disk": os.geteuid() == 0},
         "machine": machine.describe(),
         "tried": sum(row["tried"] for row in rows),

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _trial import content, simcore
 from PIL import Image
-
-from _faults import content, simcore
 
 ENCODER = ["--encoder", "timm:test_resnet@random", "--image-size", "32", "--num-workers", "0", "--device", "cpu"]
 TRAINING = [

@@ -142,7 +142,7 @@ SECTIONS = (
     Section(
         question="How do time and memory grow with the number of images?",
         files="scale",
-        command="python benchmarks/scale.py",
+        command="python benchmarks/scale/growth.py",
         cannot="Sizes beyond those measured: figures at 10⁹ are drawn out from the fits.",
         tell=scale.growth,
     ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "selection"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "selection"))
 import _field
 
 

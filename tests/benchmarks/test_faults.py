@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "robustness"
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "robustness"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """How time and memory of embed, select and export grow with the number of images, and what 10^9 would take.
 
-    python benchmarks/scale.py [--stages embed export select ray] [--work runs/scale]
+    python benchmarks/scale/growth.py [--stages embed export select ray] [--work runs/scale]
 
 embed: N small made JPEGs in tar shards into a store (ResNet-10 at 32 px, decoding in the same process)
 export: N of them in the order of a selection, into tar shards
@@ -29,16 +29,17 @@ from typing import Any
 
 import numpy as np
 
-sys.path.extend((str(Path(__file__).parent), str(Path(__file__).parent / "selection")))
+sys.path.extend(str(Path(__file__).parents[1] / place) for place in ("scale", "selection", ""))
+from _loglog import Panel, Series, draw, fixed_and_each, power_law
+from _made import DIM, NUM_TARGET, SIDE, make_features, make_images
 from speed import draw as draw_features
 from speed import forget_peak, resident_mb
 
 import machine
-from _loglog import Panel, Series, draw, fixed_and_each, power_law
-from _made import DIM, NUM_TARGET, SIDE, make_features, make_images
 
-RESULT = Path(__file__).parent / "results" / "scale.json"
-PLOT = Path(__file__).parents[1] / "docs" / "images" / "scale.svg"
+BENCHMARKS = Path(__file__).parents[1]
+RESULT = BENCHMARKS / "results" / "scale.json"
+PLOT = BENCHMARKS.parent / "docs" / "images" / "scale.svg"
 IMAGE_SIZES = (10_000, 20_000, 50_000, 100_000)
 ROW_SIZES = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
 RAY_WORKERS = (1, 2)
@@ -221,7 +222,7 @@ def write(args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     content = {
         "what": __doc__.partition("\n")[0],
         "machine": machine.describe(),
-        "command": "python benchmarks/scale.py",
+        "command": "python benchmarks/scale/growth.py",
         "settings": {"encoder": ENCODER, "image_size": SIDE, "dim": DIM, "num_target": NUM_TARGET, "budget": SHARE},
         "fits": found,
         "note": "`load_average` says how busy the machine was: where it is above 1, seconds hold others' work, and "

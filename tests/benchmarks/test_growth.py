@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "scale"))
 import _loglog
 import _made
+
 from simcore.artifacts import Embeddings
 from simcore.images import open_images
 

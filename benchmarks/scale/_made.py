@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent / "selection"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "selection"))
 from speed import draw, make_store
 
 SHARD = 1_000

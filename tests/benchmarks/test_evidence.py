@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "evidence" / "pages.py"
 MACHINE = {"cpu": "abacus", "num_cores": 1, "memory_gib": 1.0, "python": "3.11", "versions": {"torch": "2"}}
 

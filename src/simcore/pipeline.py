@@ -24,10 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.embeddings import is_store
@@ -345,10 +343,7 @@ def _same_encoder(target: Embeddings, pool: Embeddings) -> None:
 
 def _without(target: Embeddings, pool: Embeddings) -> Embeddings:
     """Bar the target's own images from a pool that holds them: to choose them again would add nothing."""
-    if not (target.info and pool.info):
-        return pool  # plain arrays do not say which images they are of
-    shared = pc.is_in(pool.table["uri"], value_set=target.table["uri"].combine_chunks())
-    rows = np.flatnonzero(shared.to_numpy(zero_copy_only=False))
+    rows = pool.rows_shared_with(target)
     if not len(rows):
         return pool
     warnings.warn(

@@ -288,3 +288,16 @@ def test_base_rate_counts_labelled_rows_by_class_name(inputs):
     assert base_rate(inputs.pool, inputs.target) == pytest.approx(np.mean(np.arange(200) % 6 < 3))
     part = dataclasses.replace(inputs.target, table=inputs.target.table.slice(0, 1))  # only 'ash' is there
     assert base_rate(inputs.pool, part) == pytest.approx(np.mean(np.arange(200) % 6 == 0))
+
+
+def test_base_rate_leaves_out_the_target_s_own_images(inputs):
+    from simcore.reporting._curves import base_rate
+
+    own = np.arange(0, 200, 6)  # all of class 0 are images of the target
+    table = inputs.target.table.slice(0, len(own)).set_column(2, "uri", inputs.pool.table["uri"].take(own))
+    target = dataclasses.replace(inputs.target, table=table, info={"source": "x"})
+    pool = dataclasses.replace(inputs.pool, info={"source": "u"})
+    names = set(np.array(target.classes)[np.unique(target.labels)])
+    rest = np.setdiff1d(np.arange(200), own)
+    wanted = [pool.classes[label] in names for label in pool.labels[rest]]
+    assert base_rate(pool, target) == pytest.approx(np.mean(wanted))

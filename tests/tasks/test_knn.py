@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -83,6 +84,15 @@ def test_the_report_is_left_and_says_how_it_was_made(blobs, tmp_path):
     assert report.settings["seed"] == 3
     assert report.parents == {"train": train.fingerprint, "test": test.fingerprint}
     assert report.details["num_train"] == 60
+    assert "encoder_name" not in report.details  # arrays do not say
+
+
+def test_the_report_names_the_encoder_that_a_store_was_made_by(blobs):
+    from simcore.reporting._facts import arm_of
+
+    train, test = blobs()
+    stored = dataclasses.replace(train, info={"encoder": "runs/moths"})
+    assert arm_of(KNN(k=(5,)).run(None, stored, test)) == "runs/moths"
 
 
 def test_equal_input_gives_equal_figures(blobs):

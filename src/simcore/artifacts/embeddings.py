@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simcore.artifacts._html import MAX_ROWS, card
@@ -96,6 +97,13 @@ class Embeddings:
             info={**self.info, "fingerprint": part},
             barred=None,
         )
+
+    def rows_shared_with(self, other: Embeddings) -> npt.NDArray[np.int64]:
+        """Give the rows that are of images of ``other``, by URI; none where one of them does not say its images."""
+        if not (self.info and other.info):
+            return np.zeros(0, np.int64)
+        shared = pc.is_in(self.table["uri"], value_set=other.table["uri"].combine_chunks())
+        return np.flatnonzero(shared.to_numpy(zero_copy_only=False))
 
     @classmethod
     def from_array(cls, features: npt.ArrayLike | PartedArray, *, labels: npt.ArrayLike | None = None) -> Embeddings:

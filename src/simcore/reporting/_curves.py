@@ -81,12 +81,16 @@ def hits(selection: Selection, target: Embeddings | None) -> npt.NDArray[np.bool
 
 
 def base_rate(pool: Embeddings | None, target: Embeddings | None) -> float | None:
-    """Give the share of the pool's labelled rows whose class is one of the target's."""
+    """Give the share of the pool's labelled rows whose class is one of the target's.
+
+    Rows of the target's own images do not count: they could not be chosen.
+    """
     if pool is None or target is None:
         return None
     wanted = set(_present(target))
     known = hit = 0
-    for entry in pc.value_counts(pool.table["label"]).to_pylist():
+    free = np.setdiff1d(np.arange(len(pool)), pool.rows_shared_with(target))
+    for entry in pc.value_counts(pool.table["label"].take(free)).to_pylist():
         if entry["values"] is not None and 0 <= entry["values"] < len(pool.classes):
             known += entry["counts"]
             hit += entry["counts"] * (pool.classes[entry["values"]] in wanted)

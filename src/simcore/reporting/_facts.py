@@ -166,11 +166,8 @@ def comparison(reports: Sequence[Report]) -> Comparison | None:
 
 def arm_of(report: Report) -> str:
     """Name the row of a report: its arm, or else its encoder."""
-    for place in (report.settings, report.parents):
-        for key in ("arm", "encoder_name", "encoder"):
-            if place.get(key):
-                return str(place[key])
-    return report.task
+    named = report.settings.get("arm") or report.details.get("encoder_name") or report.parents.get("encoder")
+    return str(named or report.task)
 
 
 def _headlines(report: Report) -> list[str]:

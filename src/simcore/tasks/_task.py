@@ -62,6 +62,8 @@ class Task(ABC):
             raise UsageError(f"{name_of(self)} takes no unlabelled images")
         more: dict[str, Any] = {} if unlabelled is None else {"unlabelled": unlabelled}
         report = self.evaluate(encoder, train, test, out=place, quiet=quiet, **more)
+        if name := _name_of_encoder(encoder, train):
+            report = dataclasses.replace(report, details={"encoder_name": name, **report.details})
         if place is not None:
             report.save(place / "metrics.json")
         return report
@@ -83,3 +85,10 @@ class Task(ABC):
         return Report(
             task=name_of(self), metrics=metrics, details=details, settings=as_dict(self), parents=dict(parents)
         )
+
+
+def _name_of_encoder(encoder: Encoder | None, train: ImageSource | Embeddings) -> str | None:
+    """Give what the user called the network whose features are looked at, where that is known."""
+    if encoder is not None:
+        return encoder.spec
+    return train.info.get("encoder") if isinstance(train, Embeddings) else None

@@ -74,7 +74,8 @@ class Inputs:
 
 def store(features, ids, labels, classes, **info) -> Embeddings:
     made = Embeddings.from_array(features.astype(np.float16), labels=labels)
-    table = made.table.set_column(1, "id", pa.array(ids, pa.string()))
+    names = pa.array(ids, pa.string())
+    table = made.table.set_column(1, "id", names).set_column(2, "uri", names)
     return dataclasses.replace(made, table=table, classes=classes, info=info)
 
 

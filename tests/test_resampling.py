@@ -170,6 +170,14 @@ def test_flags_that_do_not_fit_together_are_told_before_anything_is_done(folder,
     assert not (folder / "run").exists()
 
 
+def test_variables_meant_for_other_commands_make_no_run_choose(folder, monkeypatch):
+    for variable, text in {"SELECTOR": "random", "BUDGET": "5", "ENCODER": "runs/retrieval"}.items():
+        monkeypatch.setenv(f"SIMCORE_{variable}", text)
+    assert pretrain("run") == 0
+    assert "sampling" not in Checkpoint.load(folder / "run").config
+    assert pretrain("other", "--budget", "6") == 2
+
+
 @pytest.mark.parametrize("length", [["--epochs", "2"], ["--max-steps", "3"]])
 def test_more_choices_than_epochs_are_refused(folder, length, capsys):
     assert anew("run", *length) == 2

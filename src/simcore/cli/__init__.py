@@ -64,6 +64,7 @@ def _run(argv: Sequence[str]) -> None:
     parser = parser_for(command, argv[1:])
     taken = parser.take_variables()
     args = parser.parse_all(argv[1:])
+    args.variables = taken
     began = time.monotonic()
     if args.verbose:
         for variable, text in taken.items():

@@ -102,10 +102,10 @@ def _of_training(method: str) -> set[str]:
 
 def _chooses(args: argparse.Namespace, times: int) -> bool:
     """Tell whether the run chooses coresets itself; refuse flags that do not fit together."""
-    if times == 1 and not args.selector:
+    if times == 1 and not _in_words(args, "selector"):
         if args.coreset and args.pool:
             raise UsageError("give --coreset or --pool, not both (unless --sampling-times is above 1)")
-        if args.budget or args.encoder:
+        if _in_words(args, "budget") or _in_words(args, "encoder"):
             raise UsageError("--budget and --encoder are for coresets that the run chooses itself; name a --selector")
         return False
     if not (args.target and args.pool):
@@ -117,6 +117,12 @@ def _chooses(args: argparse.Namespace, times: int) -> bool:
     if args.coreset and times == 1:
         raise UsageError("--selector would choose nothing: there is a --coreset, and --sampling-times is 1")
     return True
+
+
+def _in_words(args: argparse.Namespace, name: str) -> bool:
+    """Tell whether a flag was given: a variable meant for other commands asks for no choosing."""
+    value = getattr(args, name)
+    return value is not None and value != args.variables.get(f"SIMCORE_{name.upper()}")
 
 
 def _resampling(args: argparse.Namespace, settings: PretrainSettings) -> Resampling:

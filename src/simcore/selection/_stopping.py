@@ -16,8 +16,9 @@ def precision_curve(
     hold target_share * N * P(held-out score >= s) of them. Where ``target_share`` is not known it is bounded from
     above by the smallest ratio of the two tails (Blanchard, Lee, Scott, "Semi-Supervised Novelty Detection", JMLR
     2010). That bound is met only if somewhere the pool is pure; where it is not, the curve is too high by as much as
-    the bound is. On Tiny-ImageNet (benchmarks/selection) the true precision at the stop came within a tenth of the
-    wanted one with the share given, and at 15 to 40 % of it with the bound.
+    the bound is. On Tiny-ImageNet (benchmarks/selection/study.py) the true precision at the stop was 0.91 to 1.05 times
+    the wanted one with the share given for two targets (vehicles, food), 0.64 to 0.89 times for one that the features
+    hardly tell apart (pets), and 0.07 to 0.55 times with the bound.
 
     Args:
         pool_scores: scores of the pool in pick order [N].

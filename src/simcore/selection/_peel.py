@@ -146,9 +146,10 @@ def peel_scores(
     parts: list[Picks] = []
     num_rounds = num_chosen = 0
     queues = Queues(scores, budget, barred) if budget else None
+    places = np.empty(num_pool, np.int64)  # where a row stands among the picks; made once, for its pages cost time
     while queues and num_chosen < budget and not rule.fired:
         rounds = rule.cut(_play(queues, -(-(budget - num_chosen) // num_clusters)))
-        parts.append(_picks(rounds, num_rounds, num_pool))
+        parts.append(_picks(rounds, num_rounds, places))
         num_rounds += len(rounds.rows)
         num_chosen += len(parts[-1].indices)
     return _selection(_join(parts), rule, budget, ending)
@@ -192,17 +193,19 @@ class Picks(NamedTuple):
     similarities: npt.NDArray[np.floating[Any]]
 
 
-def _picks(rounds: _Rounds, num_before: int, num_pool: int) -> Picks:
-    """Order the picks of some rounds, each row once with the centroid that it is most similar to."""
+def _picks(rounds: _Rounds, num_before: int, places: Rows) -> Picks:
+    """Order the picks of some rounds, each row once with the centroid that it is most similar to.
+
+    ``places`` [num_pool] is overwritten.
+    """
     order = np.argsort(-rounds.values, axis=1)
     ranked = np.take_along_axis(rounds.values, order, axis=1)
     for tied in np.flatnonzero((ranked[:, 1:] == ranked[:, :-1]).any(axis=1)):
         order[tied] = np.lexsort((rounds.rows[tied], -rounds.values[tied]))  # stable: then in centroid order
     rows = np.take_along_axis(rounds.rows, order, axis=1).reshape(-1)
     place = np.arange(len(rows))
-    first = np.empty(num_pool, np.int64)
-    first[rows[::-1]] = place[::-1]  # of equal rows the last written stays, which is the first here
-    kept = np.flatnonzero(first[rows] == place)
+    places[rows[::-1]] = place[::-1]  # of equal rows the last written stays, which is the first here
+    kept = np.flatnonzero(places[rows] == place)
     numbers = (kept // rounds.rows.shape[1] + num_before + 1).astype(np.int32)
     return Picks(rows[kept], numbers, order.reshape(-1)[kept].astype(np.int32), ranked.reshape(-1)[kept])
 

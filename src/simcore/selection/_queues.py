@@ -201,9 +201,7 @@ class Queues:
         self.heads()  # ranks dry queues again
         num_clusters = len(self._heads)
         num_rounds = min(num_rounds, int((self._ends - self._heads).min()))
-        # Some entries of a window are taken, most of all where queues overlap.
-        width = min(2 * num_rounds + _LOOK_AHEAD, max(1, _WINDOW // num_clusters))
-        places = np.minimum(self._heads[:, None] + np.arange(width), self._ends[:, None])
+        places = self._free_places(min(2 * num_rounds + _LOOK_AHEAD, max(1, _WINDOW // num_clusters)))
         rows = self._queued.take(places)
         turns, num_picks = self._contested(rows)
         num_played = min(num_rounds, int(num_picks.min()))
@@ -213,6 +211,21 @@ class Queues:
         self._heads = places[:, -1] + 1
         self.take(chosen)
         return chosen.T.astype(np.int64), self._similarity.take(places.T).astype(np.float64)
+
+    def _free_places(self, width: int) -> Rows:
+        """Find each queue's next ``width`` entries that are not taken [num_clusters, width], padded with its end.
+
+        They are looked for a few times as far ahead: where queues overlap, most entries are taken.
+        """
+        ahead = np.minimum(self._heads[:, None] + np.arange(4 * width), self._ends[:, None])
+        rows = self._queued.take(ahead)
+        free = (rows != self._num_pool) & ~self._flags.take(rows)
+        number = np.cumsum(free, axis=1, dtype=np.int32)
+        free &= number <= width
+        places = np.repeat(self._ends[:, None], width, axis=1)
+        cluster, _ = found = np.nonzero(free)
+        places[cluster, number[found] - 1] = ahead[found]
+        return places
 
     def _contested(self, rows: npt.NDArray[np.signedinteger[Any]]) -> tuple[Turns, Turns]:
         """Say in which round from now each entry of windows ``rows`` [num_clusters, width] is picked by its centroid.
@@ -227,7 +240,7 @@ class Queues:
             Rounds [num_clusters, width], beyond all where the entry is not picked, and the number of picks of each
             centroid. Rounds at or past the least of these depend on what lies behind the windows.
         """
-        free = (rows != self._num_pool) & ~self._flags.take(rows)
+        free = rows != self._num_pool
         shared, starts = self._in_several(rows, np.flatnonzero(free))
         sizes = np.diff(np.append(starts, len(shared)))
         picked = free.astype(np.int32)

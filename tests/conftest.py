@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +18,22 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "tiny-imagenet" / "val.parquet").is_file():
         pytest.skip(f"the shared benchmark images are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def small_files() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What a full disk does, in the middle of a file: inside, the system writes no file beyond 4,096 bytes.
+
+    Only around the work itself, for the limit is that of the whole process, and pytest's output may go to a file.
+    """
+
+    @contextlib.contextmanager
+    def limited() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 
 import numpy as np
 import pyarrow as pa
@@ -41,20 +40,10 @@ def save_table(path, tensor):
     pq.write_table(pa.table({"a": tensor.numpy()}), path, compression="none", use_dictionary=False)
 
 
-@pytest.fixture
-def small_files():
-    """The system refuses to write a file beyond 4,096 bytes: what a full disk does, in the middle of a file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("save", [save_torch, save_safely, save_table])
-@pytest.mark.usefixtures("small_files")
-def test_a_full_disk_is_one_clear_line_whoever_writes(tmp_path, save):
+def test_a_full_disk_is_one_clear_line_whoever_writes(tmp_path, save, small_files):
     said = r"a: cannot be written \(.*File too large.*\)"
-    with pytest.raises(SimcoreError, match=said), written_aside(tmp_path / "a") as aside:
+    with pytest.raises(SimcoreError, match=said), small_files(), written_aside(tmp_path / "a") as aside:
         save(aside, torch.arange(100_000))
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ Mask = npt.NDArray[np.bool_]
 
 _LOOK_AHEAD = 16
 _AHEAD = np.arange(_LOOK_AHEAD)
-_WINDOW = 1 << 18  # queue entries looked at to play many rounds at once
+_WINDOW = 1 << 18  # free queue entries that many rounds at once are played on
 _SAMPLE = 8_192  # entries read to guess where a row's top begins
 
 
@@ -182,10 +182,7 @@ class Queues:
 
     def heads(self) -> tuple[Rows, npt.NDArray[np.float64]]:
         """Give each centroid's best row not taken, and its similarity; at least one row must be free."""
-        rows = self._skip()
-        while rows[rows.argmax()] == self._num_pool:
-            self._refill(rows == self._num_pool)
-            rows = self._skip()
+        rows = self._advance()
         return rows.astype(np.int64), self._similarity.take(self._heads).astype(np.float64)
 
     def take(self, rows: Rows) -> None:
@@ -198,7 +195,7 @@ class Queues:
         The pool must hold rows enough for all of them. Gives the rows and their similarities [num_played,
         num_clusters], of one round at least.
         """
-        self.heads()  # ranks dry queues again
+        self._advance()
         num_clusters = len(self._heads)
         num_rounds = min(num_rounds, int((self._ends - self._heads).min()))
         places = self._free_places(min(2 * num_rounds + _LOOK_AHEAD, max(1, _WINDOW // num_clusters)))
@@ -271,7 +268,15 @@ class Queues:
         starts = np.flatnonzero(np.append(True, grouped[1:] != grouped[:-1])[: len(grouped)])
         return free[several], starts
 
-    def _skip(self) -> Rows:
+    def _advance(self) -> npt.NDArray[np.signedinteger[Any]]:
+        """Move heads to rows that are free, ranking dry queues again; give those rows."""
+        rows = self._skip()
+        while rows[rows.argmax()] == self._num_pool:
+            self._refill(rows == self._num_pool)
+            rows = self._skip()
+        return rows
+
+    def _skip(self) -> npt.NDArray[np.signedinteger[Any]]:
         """Move heads past taken rows, looking some rows ahead at once."""
         rows = self._queued.take(self._heads)
         passed = np.flatnonzero(self._flags.take(rows))

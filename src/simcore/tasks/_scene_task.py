@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from lightning_fabric import Fabric
 
 from simcore.artifacts import Embeddings, Report
@@ -29,6 +28,7 @@ from simcore.tasks._task import Task
 from simcore.tasks._trained import save_trained
 from simcore.tasks._tuned import check_inputs, state_folder
 from simcore.training import FitSettings, fit, make_fabric
+from simcore.training.gather import gather_items
 from simcore.training.settings import OPTIMIZERS
 
 NUM_EXAMPLES = 12
@@ -164,19 +164,10 @@ class SceneTask(Task):
             for piece in in_order(problem.test, num_workers=self.num_workers, **share):
                 found += zip(piece.rows, problem.answer(piece.scenes, out), strict=True)
                 progress.advance((len(piece.rows) + len(piece.faults)) * fabric.world_size)
-        joined = sorted(_gathered(found, fabric), key=lambda pair: pair[0])
+        joined = sorted(gather_items(found), key=lambda pair: pair[0])
         if not joined:
             raise SimcoreError(f"{source.name}: no test image can be read")
         return dict(joined)
-
-
-def _gathered(found: list[tuple[int, Any]], fabric: Fabric) -> list[tuple[int, Any]]:
-    """Join the lists of all processes."""
-    if fabric.world_size == 1:
-        return found
-    parts: list[Any] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(parts, found)
-    return [one for part in parts for one in part]
 
 
 def example_of(source: ImageSource, row: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tensors of all processes in one, with the gradient flowing back to each of them."""
+"""What all processes have in one: tensors, with the gradient flowing back to each of them, and other things."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def copy_from_first(module: nn.Module) -> None:
     if world()[1] > 1:
         for value in module.state_dict().values():
             dist.broadcast(value, src=0)
+
+
+def gather_items(items: list[Any]) -> list[Any]:
+    """Join the lists of all processes, in order of rank; what they hold must be picklable."""
+    if world()[1] == 1:
+        return items
+    parts: list[Any] = [None] * world()[1]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 class _Gather(torch.autograd.Function):

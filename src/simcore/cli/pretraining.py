@@ -17,6 +17,7 @@ from simcore.settings import fields_of
 from simcore.training import PretrainSettings
 
 if TYPE_CHECKING:
+    from simcore.images import ImageSource
     from simcore.resampling import Resampling
 
 RESAMPLING_HELP = """\
@@ -72,11 +73,11 @@ class Pretrain(Command):
         from simcore import pipeline
 
         method = strategy_from(args, registry.find("methods", args.method))
-        resampling = _resampling(args, settings) if chooses else None
+        first, resampling = _resampled(args, settings) if chooses else (args.coreset or args.pool, None)
         run = pipeline.pretrain(
             method,
             args.target,
-            args.coreset or args.pool if resampling is None else _first(args, resampling),
+            first,
             backbone=args.backbone,
             out=args.out,
             settings=settings,
@@ -125,19 +126,22 @@ def _in_words(args: argparse.Namespace, name: str) -> bool:
     return value is not None and value != args.variables.get(f"SIMCORE_{name.upper()}")
 
 
-def _resampling(args: argparse.Namespace, settings: PretrainSettings) -> Resampling:
+def _resampled(args: argparse.Namespace, settings: PretrainSettings) -> tuple[ImageSource, Resampling]:
+    """Give the images of the first coreset, and what chooses the others."""
+    from simcore.artifacts import Selection
     from simcore.images import open_images
     from simcore.resampling import Resampling, chosen_by
 
+    coreset = Selection.load(args.coreset) if args.coreset else None
     embed: dict[str, Any] = {"device": settings.device, "quiet": args.quiet}
     if settings.num_workers >= 0:
         embed["num_workers"] = settings.num_workers
-    if args.selector:
+    if args.selector or coreset is None:
         without = _of_training(args.method) - {"seed"}
         selector, budget = strategy_from(args, registry.find("selection", args.selector), without=without), None
     else:
-        selector, budget = chosen_by(_coreset(args))
-    return Resampling(
+        selector, budget = chosen_by(coreset)
+    resampling = Resampling(
         target=open_images(args.target),
         pool=open_images(args.pool),
         selector=selector,
@@ -145,18 +149,8 @@ def _resampling(args: argparse.Namespace, settings: PretrainSettings) -> Resampl
         out=Path(args.out),
         embed=embed,
     )
-
-
-def _first(args: argparse.Namespace, resampling: Resampling) -> Any:
-    """Give the images of the first coreset."""
     if (Path(args.out) / "config.yaml").exists() and not args.resume:  # told before anything is chosen
         raise SimcoreError(f"{args.out}: holds a run already; resume it (--resume) or choose another folder")
-    if args.coreset:
-        return resampling.begin(_coreset(args))
-    return resampling.begin_with(args.encoder, device=args.device)
-
-
-def _coreset(args: argparse.Namespace) -> Any:
-    from simcore.artifacts import Selection
-
-    return Selection.load(args.coreset)
+    if coreset is not None:
+        return resampling.begin(coreset), resampling
+    return resampling.begin_with(args.encoder, device=args.device), resampling

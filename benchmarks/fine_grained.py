@@ -46,9 +46,9 @@ class Shell:
 
 
 def precision(coreset: Path, labels: set[int]) -> float:
-    """Percent of picks whose class is one of the target's."""
+    """Percent of picks whose class is one of the target's; 0 of none."""
     picked = pq.read_table(coreset, columns=["label"])["label"].to_pylist()
-    return 100.0 * sum(label in labels for label in picked) / len(picked)
+    return 100.0 * sum(label in labels for label in picked) / max(1, len(picked))
 
 
 def base_rate(pool: Path, target: Path, labels: set[int]) -> float:

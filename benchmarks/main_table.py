@@ -20,18 +20,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 import machine
+from fine_grained import precision
 from simcore.artifacts import Report, Selection
 from simcore.errors import SimcoreWarning
 from simcore.recipe import Layout, Recipe
 
 RESULT = Path(__file__).parent / "results" / "main_table.json"
 METRICS = {"knn": "top1_k20", "linear": "top1"}
-# Widths that a CPU cannot carry are cut down; all else is the methods' own.
+# What is not the methods' own: a width that a CPU cannot carry, and a temperature for few negatives.
 METHODS: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.2}, "byol": {"hidden_dim": 1024}}
 
 
@@ -82,11 +82,10 @@ def recipe_of(args: argparse.Namespace, target: str, wnids: list[str], method: s
 
 
 def share_of_classes(coreset: Path, labels: set[int]) -> dict[str, Any]:
-    """Say how many images were chosen, and the percentage whose class is one of the target's."""
+    """Say how many images were chosen, the percentage whose class is one of the target's, and why it ended."""
     chosen = Selection.load(coreset)
-    picked = pq.read_table(coreset, columns=["label"])["label"].to_pylist()
-    precision = 100.0 * sum(label in labels for label in picked) / max(1, len(picked))
-    return {"num_chosen": len(picked), "precision": round(precision, 2), "stop_reason": chosen.stop_reason}
+    share = round(precision(coreset, labels), 2)
+    return {"num_chosen": len(chosen), "precision": share, "stop_reason": chosen.stop_reason}
 
 
 def row_of(recipe: Recipe, arm: str, seed: int, labels: set[int]) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ import _selectors as selectors
 from _page import Section
 
 SMALL = "Small images, small networks and short runs: a few hundred test images, features far weaker than the published"
+ONE_WORKER = "GPUs, many workers, slow disks: one torch thread and one worker on drawn JPEGs."
+DRAWN = "Real scenes: these are drawn, and the backbone was pretrained on more of the same kind."
 SECTIONS = (
     Section(
         question="Does the coreset help?",
@@ -52,14 +54,14 @@ SECTIONS = (
         question="What does embedding add to decoding and the forward pass?",
         files="embedding_throughput",
         command="python benchmarks/embedding/throughput.py",
-        cannot="GPUs, many workers, slow disks: one torch thread and one worker on drawn JPEGs.",
+        cannot=ONE_WORKER,
         tell=costs.embedding,
     ),
     Section(
         question="How does embedding compare with other ways of doing it?",
         files="embedding_peers",
         command="python benchmarks/embedding/peers.py",
-        cannot="GPUs, many workers, slow disks: one torch thread and one worker on drawn JPEGs.",
+        cannot=ONE_WORKER,
         tell=costs.peers,
     ),
     Section(
@@ -129,14 +131,14 @@ SECTIONS = (
         question="Does pretraining help detection?",
         files="detection",
         command="python benchmarks/tasks/detection.py",
-        cannot="Real scenes: these are drawn, and the backbone was pretrained on more of the same kind.",
+        cannot=DRAWN,
         tell=learning.dense,
     ),
     Section(
         question="Does pretraining help segmentation?",
         files="segmentation",
         command="python benchmarks/tasks/segmentation.py",
-        cannot="Real scenes: these are drawn, and the backbone was pretrained on more of the same kind.",
+        cannot=DRAWN,
         tell=learning.dense,
     ),
     Section(

@@ -73,13 +73,21 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         aside.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON from anywhere; raises ``ValueError`` for all that is none, brackets without end too."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file that simcore wrote; a missing or damaged one is a clear error."""
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        return parse_json(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise SimcoreError(f"{path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise SimcoreError(f"{path}: not a readable JSON file ({error})") from error
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from simcore.artifacts._html import MAX_ROWS, card
-from simcore.artifacts.files import fingerprint, written_aside
+from simcore.artifacts.files import fingerprint, parse_json, written_aside
 from simcore.errors import SimcoreError
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ class Selection:
         """Read a file that :meth:`save` wrote; ``SimcoreError`` where it is missing or another kind of file."""
         try:
             table = pq.read_table(path)
-            meta = json.loads((table.schema.metadata or {})[b"simcore"])
+            meta = parse_json((table.schema.metadata or {})[b"simcore"])
         except FileNotFoundError as error:
             raise SimcoreError(f"{path}: no such file") from error
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError, RecursionError) as error:
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
             raise SimcoreError(f"{path}: not a coreset that `simcore select` wrote") from error
         labels = None
         if "label" in table.column_names:

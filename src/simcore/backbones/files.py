@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from simcore.artifacts.files import written_aside
+from simcore.artifacts.files import parse_json, written_aside
 from simcore.errors import SimcoreError
 
 METADATA_KEY = "simcore"
@@ -76,9 +76,9 @@ def tensor_groups(
 def _read_safetensors(place: Path) -> WeightsFile:
     try:
         with safe_open(place, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            metadata = parse_json((file.metadata() or {}).get(METADATA_KEY, "{}"))
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise SimcoreError(f"{place}: a cut or damaged safetensors file ({error})") from error
     return WeightsFile(path=place, content=content, metadata=metadata if isinstance(metadata, dict) else {})
 

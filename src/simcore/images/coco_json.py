@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from simcore.artifacts.files import parse_json
 from simcore.errors import SimcoreError
 from simcore.images.boxes import COLUMN, FoundBox, box_column
 from simcore.images.faults import Unreadable
@@ -50,10 +51,10 @@ def open_coco(where: str) -> ImageSource:
 
 def _read(where: str) -> Mapping[str, Any]:
     try:
-        content = json.loads(read_bytes(where if is_remote(where) else escape(where)))
+        content = parse_json(read_bytes(where if is_remote(where) else escape(where)))
     except Unreadable as fault:
         raise SimcoreError(f"{where}: cannot be read ({fault.reason})") from fault
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SimcoreError(f"{where}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise SimcoreError(f"{where}: not COCO annotations (no images, annotations and categories in it)")

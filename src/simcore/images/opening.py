@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import operator
 import os
 import re
 import warnings
 from collections.abc import Sequence
 
+from simcore.artifacts.files import parse_json
 from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.images.coco_json import open_coco
 from simcore.images.faults import Unreadable
@@ -169,7 +169,7 @@ def _with_mask_classes(source: ImageSource, place: str) -> ImageSource:
     if "mask" not in source.listing.column_names or PREPARED_NOTE not in names_in(place):
         return source
     try:
-        note = json.loads(read_bytes(join(place, PREPARED_NOTE)))
+        note = parse_json(read_bytes(join(place, PREPARED_NOTE)))
     except (Unreadable, ValueError):
         return source  # another's file of that name
     known = note.get("mask_classes", ()) if isinstance(note, dict) else ()

@@ -7,7 +7,6 @@ without bytes starts at the table's own folder, whatever the current folder is.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from simcore.artifacts.files import fingerprint
+from simcore.artifacts.files import fingerprint, parse_json
 from simcore.errors import SimcoreError
 from simcore.images.faults import Unreadable
 from simcore.images.labels import number_labels
@@ -140,9 +139,9 @@ def find_layout(schema: pa.Schema, label: str | None = None) -> Layout:
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
-        content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        content = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = content.get("info", {}).get("features", {})
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return {}
     return features if isinstance(features, dict) else {}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from simcore.artifacts.files import parse_json
 from simcore.images.cache import keep, recall, settled
 from simcore.images.formats import IMAGE_EXTENSIONS, OTHER_EXTENSIONS, has_image_signature
 from simcore.images.labels import integer_or_none
@@ -198,16 +199,16 @@ def _label(fields: dict[str, Member]) -> str | None:
 
 def _class_names(data: bytes) -> tuple[str, ...]:
     try:
-        names = json.loads(data)
-    except (ValueError, RecursionError):
+        names = parse_json(data)
+    except ValueError:
         return ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _json_label(data: bytes) -> str | None:
     try:
-        content: Any = json.loads(data)
-    except (ValueError, RecursionError):
+        content: Any = parse_json(data)
+    except ValueError:
         return None
     if isinstance(content, dict):
         content = next((content[field] for field in JSON_FIELDS if field in content), None)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from simcore.artifacts.files import fingerprint, written_aside
+from simcore.artifacts.files import fingerprint, parse_json, written_aside
 from simcore.errors import SimcoreError
 
 HEAD_FORMAT = 1
@@ -84,7 +84,7 @@ class Head:
     @classmethod
     def _read(cls, place: Path) -> Head:
         with safe_open(place, framework="pt") as stored:
-            meta: dict[str, Any] = json.loads((stored.metadata() or {})["simcore"])
+            meta: dict[str, Any] = parse_json((stored.metadata() or {})["simcore"])
             weight, bias = stored.get_tensor("weight"), stored.get_tensor("bias")
         if meta["format"] != HEAD_FORMAT or weight.shape != (len(bias), weight.shape[1]):
             raise ValueError("another format")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from simcore.artifacts.files import fingerprint, written_aside
+from simcore.artifacts.files import fingerprint, parse_json, written_aside
 from simcore.backbones import create_backbone
 from simcore.backbones.create import InputConfig, num_features
 from simcore.embedding import Encoder
@@ -94,17 +94,25 @@ def kind_told(file: Path) -> str | None:
     """Say what a file holds by its own words; None where it is no dense network of ours."""
     try:
         with safe_open(file, framework="pt") as opened:
-            kind = json.loads((opened.metadata() or {}).get(KEY, "{}")).get("kind")
+            kind = _facts(opened).get("kind")
     except (OSError, SafetensorError, ValueError):
         return None
     return None if kind is None else str(kind)
+
+
+def _facts(opened: Any) -> dict[str, Any]:
+    """Read what an open file says of its network; raises ``ValueError`` where that is no mapping."""
+    facts = parse_json((opened.metadata() or {}).get(KEY, "{}"))
+    if not isinstance(facts, dict):
+        raise ValueError("its description is no mapping")
+    return facts
 
 
 def _read(place: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     path = place / f"{kind}{ENDING}" if place.is_dir() else place
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(KEY, "{}"))
+            facts = _facts(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, ValueError) as error:
         raise SimcoreError(f"{path}: cannot be read ({error})") from error

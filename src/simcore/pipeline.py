@@ -17,24 +17,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import quote
-
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
-from simcore.artifacts.embeddings import is_store
 from simcore.artifacts.files import written_aside
 from simcore.cluster import connected
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
-from simcore.images import ImageSource, open_images
-from simcore.images.opening import parse_source
-from simcore.images.selectors import Selectors
+from simcore.images import ImageSource
+from simcore.inputs import (
+    Features,
+    Images,
+    StrPath,
+    as_coreset,
+    as_encoder,
+    as_features,
+    as_images,
+    as_labelled,
+    coreset_or_none,
+    images_of,
+    labelled_by,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from simcore.embedding import Encoder
@@ -44,16 +50,12 @@ if TYPE_CHECKING:
     from simcore.training import PretrainSettings
     from simcore.training.pretraining import Resample
 
-StrPath: TypeAlias = str | os.PathLike[str]
-Images: TypeAlias = StrPath | ImageSource
-Features: TypeAlias = StrPath | ImageSource | Embeddings | npt.NDArray[Any]
-
 
 def inspect(source: Images, *, strict: bool = False, num_workers: int | None = None, quiet: bool = False) -> Inspection:
     """Decode every image of a source and say what is there; with ``strict``, bad items are an error."""
     from simcore.images.inspect import inspect_images
 
-    found = inspect_images(_images(source, split="all"), num_workers=num_workers, quiet=quiet)
+    found = inspect_images(as_images(source, split="all"), num_workers=num_workers, quiet=quiet)
     if strict and found.num_bad:
         raise BadDataError(f"{found.source}: {found.num_bad} bad items: {'; '.join(found.first_bad(3))}")
     return found
@@ -71,8 +73,8 @@ def embed(
     place = None if out is None else Path(out)
     loader = {name: settings.pop(name) for name in ("seed", "image_size", "backbone", "partial") if name in settings}
     device = "cpu" if settings.get("engine") == "ray" else settings.get("device", "auto")
-    model = _encoder(encoder, device=device, **loader)
-    return Embedder(model, strict=strict, **settings)(_images(source), place)
+    model = as_encoder(encoder, device=device, **loader)
+    return Embedder(model, strict=strict, **settings)(as_images(source), place)
 
 
 def select(
@@ -91,7 +93,7 @@ def select(
     selection finds them ready. ``settings`` are the Embedder's; its engine is also that of the selection.
     """
     selector.check_budget(budget)
-    target, pool = _opened(target), _opened(pool)
+    target, pool = as_features(target), as_features(pool)
     kept = None if out is None else Path(f"{out}.stores")
     where = {name: settings[name] for name in ("engine", "ray_address") if name in settings}
     with _one_cluster(**where):
@@ -119,7 +121,7 @@ def export(
     if isinstance(selection, ImageSource):
         return export_images(selection, out=out, format=format, quiet=quiet)
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
-    return export_images(open_coreset(chosen), chosen, out=out, format=format, quiet=quiet)
+    return export_images(as_coreset(chosen), chosen, out=out, format=format, quiet=quiet)
 
 
 def pretrain(
@@ -147,8 +149,8 @@ def pretrain(
 
     if settings is not None and overrides:
         raise UsageError("give either settings or single settings by name, not both")
-    added = None if coreset is None else open_coreset(coreset)
-    known = added if target is None else _images(target)
+    added = None if coreset is None else as_coreset(coreset)
+    known = added if target is None else as_images(target)
     if known is None:
         raise UsageError("nothing to train on: give a target, a coreset or a pool")
     run: Checkpoint = train(
@@ -182,22 +184,20 @@ def evaluate(
     ``unlabelled`` are further images, or a coreset, for a task that learns from images without labels.
     ``attributes`` are label columns of both sources: the task is run for each, the report holds all and their mean.
     """
-    model = _encoder(encoder, **loader)
+    model = as_encoder(encoder, **loader)
     if attributes:
         from simcore.tasks import run_attributes
 
         if unlabelled is not None:
             raise UsageError("attributes are evaluated without unlabelled images")
-        pairs = {
-            name: (open_labelled_by(name, train, "train"), open_labelled_by(name, test, "test")) for name in attributes
-        }
+        pairs = {name: (labelled_by(name, train, "train"), labelled_by(name, test, "test")) for name in attributes}
         joint: Report = run_attributes(task, model, pairs, out=None if out is None else Path(out), quiet=quiet)
         return joint
     report: Report = task.run(
         model,
-        _labelled(train, "train"),
-        _labelled(test, "test"),
-        unlabelled=None if unlabelled is None else open_coreset(unlabelled),
+        as_labelled(train, "train"),
+        as_labelled(test, "test"),
+        unlabelled=None if unlabelled is None else as_coreset(unlabelled),
         out=None if out is None else Path(out),
         quiet=quiet,
     )
@@ -233,7 +233,7 @@ def predict(
     """
     from simcore.tasks import predict_into
 
-    images = _labelled(source, "all")
+    images = as_labelled(source, "all")
     done: Predicted = predict_into(out, head, images, encoder=encoder, top=top, quiet=quiet, **settings)
     return done
 
@@ -251,67 +251,18 @@ def report(
     from simcore.reporting import write_report
 
     chosen = selection if isinstance(selection, Selection) else Selection.load(selection)
-    known = _store_of(chosen, "target", target)
-    wanted = _store_of(chosen, "pool", pool)
+    known = store_of(chosen, "target", target)
+    wanted = store_of(chosen, "pool", pool)
     return write_report(
         chosen,
         out=Path(out),
         target=known,
         pool=wanted,
-        target_images=_images_of(known),
-        pool_images=_images_of(wanted) or _coreset_or_none(chosen),
+        target_images=images_of(known),
+        pool_images=images_of(wanted) or coreset_or_none(chosen),
         runs=[Path(run) for run in runs],
         evaluations=[e if isinstance(e, Report) else Report.load(e) for e in evaluations],
     )
-
-
-def _images(source: Images, *, split: str = "train") -> ImageSource:
-    return source if isinstance(source, ImageSource) else open_images(source, split=split)
-
-
-def _labelled(source: Images | Embeddings, split: str) -> ImageSource | Embeddings:
-    if isinstance(source, Embeddings):
-        return source
-    if not isinstance(source, ImageSource) and (loaded := _stored(source)) is not None:
-        return loaded
-    return _images(source, split=split)
-
-
-def open_labelled_by(attribute: str, source: Images | Embeddings, split: str) -> ImageSource:
-    """Open a source with one of its columns as the label."""
-    if not isinstance(source, str | os.PathLike) or is_store(source):
-        raise UsageError("attributes are columns of a .csv list or of Parquet: give the path of one")
-    written = os.fspath(source)
-    mark = "#" if parse_source(written)[2] == Selectors() else "&"
-    return open_images(f"{written}{mark}label={quote(attribute)}", split=split)
-
-
-def _stored(path: StrPath) -> Embeddings | None:
-    """Open a store or a .npy matrix, perhaps with selectors such as '#classes=a,b'; None for anything else."""
-    if is_store(path):
-        return Embeddings.load(path)
-    place, mark, _ = os.fspath(path).rpartition("#")
-    if not mark or not is_store(place):
-        return None
-    whole, selectors = Embeddings.load(place), parse_source(os.fspath(path))[2]
-    if selectors.label is not None:
-        raise UsageError(f"{place}: a store holds one label a row; choose another column when it is embedded")
-    return whole.take(selectors.rows(whole))
-
-
-def _encoder(encoder: StrPath | Checkpoint | Encoder, **loader: Any) -> Encoder:
-    from simcore.embedding import Encoder, load_encoder
-
-    return encoder if isinstance(encoder, Encoder) else load_encoder(encoder, **loader)
-
-
-def _opened(given: Features) -> Embeddings | ImageSource:
-    if isinstance(given, Embeddings | ImageSource):
-        return given
-    if not isinstance(given, str | os.PathLike):
-        return Embeddings.from_array(given)
-    loaded = _stored(given)
-    return _images(given) if loaded is None else loaded
 
 
 def _features(
@@ -362,54 +313,3 @@ def _with_stores(selection: Selection, target: Embeddings, pool: Embeddings) -> 
         if store.path is not None
     }
     return dataclasses.replace(selection, settings={**selection.settings, **places})
-
-
-def open_coreset(given: Images | Selection) -> ImageSource:
-    """Open the images of a coreset or its file; of anything else that is a source, too."""
-    from simcore.images import open_uris
-
-    if isinstance(given, str | os.PathLike) and _is_selection(given):
-        given = Selection.load(given)
-    if isinstance(given, Selection):
-        return open_uris(given)
-    return _images(given)
-
-
-def _is_selection(path: StrPath) -> bool:
-    import pyarrow.parquet as pq
-
-    place = Path(path)
-    if place.suffix != ".parquet" or not place.is_file():
-        return False
-    try:
-        return b"simcore" in (pq.read_schema(place).metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
-def _coreset_or_none(selection: Selection) -> ImageSource | None:
-    try:
-        return open_coreset(selection)
-    except SimcoreError:
-        return None
-
-
-def _store_of(selection: Selection, side: str, given: StrPath | Embeddings | None) -> Embeddings | None:
-    place = given if given is not None else selection.settings.get(f"{side}_store")
-    if place is None or isinstance(place, Embeddings):
-        return place
-    try:
-        return Embeddings.load(place)
-    except SimcoreError:
-        if given is not None:
-            raise
-        return None
-
-
-def _images_of(store: Embeddings | None) -> ImageSource | None:
-    from simcore.images import open_uris
-
-    try:
-        return None if store is None else open_uris(store)
-    except SimcoreError:
-        return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from simcore import pipeline, registry
+from simcore import inputs, pipeline, registry
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
 from simcore.artifacts.files import fingerprint
 from simcore.images import open_images
@@ -178,7 +178,7 @@ class Stages:
             return Added(self.recipe.pool, self._source("pool"))
         if evaluation.unlabelled == CORESET:
             return None if added.images is None else added
-        return Added(evaluation.unlabelled, pipeline.open_coreset(evaluation.unlabelled).fingerprint)
+        return Added(evaluation.unlabelled, inputs.as_coreset(evaluation.unlabelled).fingerprint)
 
     @functools.cache  # noqa: B019 - one short-lived object a run
     def _labelled_by(self, attribute: str) -> str:
@@ -186,7 +186,7 @@ class Stages:
         train, test = self.recipe.train, self.recipe.test
         assert test is not None  # without one nothing is evaluated
         sides = ((train, "train"), (test, "test"))
-        return self.key(attribute, *(pipeline.open_labelled_by(attribute, *side).fingerprint for side in sides))
+        return self.key(attribute, *(inputs.labelled_by(attribute, *side).fingerprint for side in sides))
 
     def _evaluate(
         self, evaluation: Evaluation, unlabelled: Added | None, run: Path, place: Path, resume: bool

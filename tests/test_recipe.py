@@ -129,6 +129,45 @@ def test_a_recipe_runs_from_images_to_report_and_keeps_what_is_finished(folder, 
     assert redone == {"nearest-seed0", "nearest-seed1"}
 
 
+def touch(folder) -> None:
+    """Give every image another date, as a copy does."""
+    for number, file in enumerate(sorted(folder.rglob("*.png"))):
+        os.utime(file, ns=(number, number))
+
+
+def test_moved_images_redo_nothing_if_that_is_said(folder, capsys):
+    path = write(folder, RECIPE.replace("seeds: [0, 1]", "seeds: [0]"))
+    assert main(["run", str(path), "--json", "--quiet"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    made = {p: p.stat().st_mtime_ns for p in (folder / "recipe").rglob("*") if p.suffix != ".json" and p.is_file()}
+    shutil.rmtree(folder / "recipe" / "runs" / "target-seed0")  # one stage is left to do
+    touch(folder)
+    assert main(["run", str(path), "--moved", "--dry-run", "--json"]) == 0
+    forecast = json.loads(capsys.readouterr().out)["stages"]
+    assert [stage["name"] for stage in forecast if not stage["finished"]] == ["pretrain-target-seed0"]
+    for _ in range(2):
+        assert main(["run", str(path), "--json", "--quiet", "--moved"]) == 0
+        assert json.loads(capsys.readouterr().out)["figures"] == first["figures"]
+    redone = {p for p, when in made.items() if not p.exists() or p.stat().st_mtime_ns != when}
+    redone = {p.relative_to(folder / "recipe" / "runs").parts[0] for p in redone if p.name != "report.html"}
+    assert redone == {"target-seed0"}
+    assert main(["run", str(path), "--dry-run", "--json"]) == 0  # it is said once
+    assert all(stage["finished"] for stage in json.loads(capsys.readouterr().out)["stages"])
+
+
+def test_a_training_whose_images_changed_is_put_aside(folder, capsys):
+    text = RECIPE.replace("seeds: [0, 1]", "seeds: [0]").replace("  random: {budget: 6}\n", "")
+    path = write(folder, text)
+    assert main(["run", str(path), "--quiet"]) == 0
+    kept = (folder / "recipe" / "runs" / "target-seed0" / "backbone.safetensors").read_bytes()
+    touch(folder)
+    assert main(["run", str(path), "--quiet"]) == 0
+    assert "kept as target-seed0.former-1, and trained anew" in capsys.readouterr().err
+    assert (folder / "recipe" / "runs" / "target-seed0.former-1" / "backbone.safetensors").read_bytes() == kept
+    names = sorted(p.name for p in (folder / "recipe" / "runs").iterdir())
+    assert names == ["nearest-seed0", "nearest-seed0.former-1", "target-seed0", "target-seed0.former-1"]
+
+
 @pytest.mark.parametrize("side", ["test: gone", "train: gone"])
 def test_a_source_that_is_missing_is_told_before_any_work(folder, side):
     text = RECIPE.replace("test: x", f"{side}\n" + ("test: x" if "train" in side else ""))

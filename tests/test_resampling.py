@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_a_run_chooses_its_coresets_with_its_own_encoder_of_then(folder, capsys)
     told = run.config["sampling"]
     assert (told["selector"], told["budget"], told["coresets"]) == ("simcore", "5", files)
     assert told["selector_settings"]["num_clusters"] == 2
-    assert told["data"] == {"pool": {"name": "u", "num_images": 24}}
+    assert told["data"] == {"pool": {"name": "u", "num_images": 24, "undated": open_images("u").undated}}
     epochs = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert [line["coreset"] for line in epochs if line["event"] == "epoch"] == [1, 2, 3, 3]
     chosen = picks(folder, "run")
@@ -85,8 +86,9 @@ def test_the_second_coreset_is_what_select_chooses_with_the_run_s_weights_of_the
     assert wanted.indices.tolist() == picks(folder, "run")[1]
 
 
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("forget", [False, True])
-def test_a_resumed_run_ends_as_an_undisturbed_one(folder, monkeypatch, forget):
+def test_a_resumed_run_ends_as_an_undisturbed_one(folder, monkeypatch, forget, moved):
     """Stopped after the last choice; its file may be lost, too: the same is chosen again."""
     assert anew("whole") == 0
     choose = Resampling.__call__
@@ -104,7 +106,11 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(folder, monkeypatch, forget):
     if forget:
         (folder / "cut" / "coreset-003.parquet").unlink()
         shutil.rmtree(folder / "cut" / "stores")
-    assert anew("cut", "--resume") == 0
+    if moved:
+        for number, file in enumerate([*Path("x").iterdir(), *Path("u").iterdir()]):
+            os.utime(file, ns=(number, number))
+        assert anew("cut", "--resume") == 1
+    assert anew("cut", "--resume", *(["--moved"] if moved else [])) == 0
     assert picks(folder, "cut") == picks(folder, "whole")
     names = ("whole", "cut")
     assert len({(folder / name / "backbone.safetensors").read_bytes() for name in names}) == 1

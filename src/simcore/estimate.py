@@ -54,14 +54,17 @@ class StageCost:
         return f"{self.name:<40} {self.num_images:>13,} {spent:>10} {self.num_bytes / 1e9:>9.2f} GB"
 
 
-def estimate(recipe: Recipe) -> list[StageCost]:
-    """Give the cost of each stage, in the order in which they run; some seconds are spent measuring."""
+def estimate(recipe: Recipe, *, moved: bool = False) -> list[StageCost]:
+    """Give the cost of each stage, in the order in which they run; some seconds are spent measuring.
+
+    ``moved`` is that of :meth:`Recipe.run`: what it keeps costs nothing.
+    """
     costs = {cost.name: cost for cost in _Costs(recipe).all()}
     return [
         dataclasses.replace(costs[stage.name], finished=True, seconds=0.0)
         if stage.is_finished(recipe.out)
         else costs[stage.name]
-        for stage in recipe.stages()
+        for stage in recipe.stages(moved=moved)
     ]
 
 

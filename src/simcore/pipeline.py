@@ -133,6 +133,7 @@ def pretrain(
     out: StrPath,
     settings: PretrainSettings | None = None,
     resume: bool = False,
+    moved: bool = False,
     quiet: bool = False,
     resample: Resample | None = None,
     **overrides: Any,
@@ -141,7 +142,8 @@ def pretrain(
 
     ``coreset`` is a Selection or its Parquet file, or any images (the whole pool, say). ``settings`` or single
     ``overrides`` such as ``epochs=200`` depart from the published recipe. With ``sampling_times`` above 1,
-    ``resample`` (a :class:`simcore.resampling.Resampling`) chooses the coresets that follow.
+    ``resample`` (a :class:`simcore.resampling.Resampling`) chooses the coresets that follow. ``moved`` lets ``resume``
+    go on with images that were copied or moved, so that only their files' dates changed.
     """
     from simcore.settings import build
     from simcore.training import PretrainSettings
@@ -161,6 +163,7 @@ def pretrain(
         out=Path(out),
         settings=settings or build(PretrainSettings, overrides),
         resume=resume,
+        moved=moved,
         quiet=quiet,
         resample=resample,
     )

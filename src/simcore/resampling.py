@@ -50,7 +50,8 @@ class Resampling:
         """Say for the run's config what decides the choices, and where all ``times`` coresets are kept."""
         return {
             **self._decisive(),
-            "data": {"pool": {"name": self.pool.name, "num_images": len(self.pool)}},
+            "parents": {"target": self.target.fingerprint, "pool": self.pool.fingerprint},
+            "data": {"pool": {"name": self.pool.name, "num_images": len(self.pool), "undated": self.pool.undated}},
             "coresets": [self.file(number).name for number in range(1, times + 1)],
         }
 
@@ -59,7 +60,6 @@ class Resampling:
             "selector": registry.name_of(self.selector),
             "selector_settings": as_dict(self.selector),
             "budget": self.budget,
-            "parents": {"target": self.target.fingerprint, "pool": self.pool.fingerprint},
         }
 
     def file(self, number: int) -> Path:
@@ -85,7 +85,8 @@ class Resampling:
 
     def _kept(self, number: int, origin: str, choose: Callable[[], Selection]) -> ImageSource:
         """Open a coreset; choose it first, unless it lies there already."""
-        made_for = fingerprint("coreset of a run", self._decisive(), number, origin)
+        images = (self.target.undated, self.pool.undated)  # the run's config holds the dated ones, and is checked
+        made_for = fingerprint("coreset of a run", self._decisive(), images, number, origin)
         file = self.file(number)
         if not file.is_file() or Selection.load(file).settings.get(MADE_FOR) != made_for:
             chosen = choose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -222,6 +223,44 @@ def test_a_store_of_something_else_is_not_touched(images, encoder, tmp_path, con
     made = Embedder(encoder, overwrite=True, quiet=True)(more, out)
     assert len(made) == 3
     assert len(Embeddings.load(out)) == 3
+
+
+def touch(folder) -> None:
+    """Give every file another date, as a copy does."""
+    for number, file in enumerate(sorted(folder.iterdir())):
+        os.utime(file, ns=(number, number))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_store_of_moved_images_goes_on_if_that_is_said(
+    images, encoder, tmp_path, monkeypatch, contents, whole, finished
+):
+    out = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        if not finished:
+            interrupt_after(patch, "add", 3)
+        with contextlib.nullcontext() if finished else pytest.raises(Interrupted):
+            quiet(Embedder(encoder, quiet=True, num_workers=0), images, out)
+    touch(tmp_path / "images")
+    moved = open_images(tmp_path / "images")
+    with pytest.raises(SimcoreError, match=r"its source .* has changed since; --moved goes on with it; --overwrite"):
+        Embedder(encoder, quiet=True)(moved, out)
+    made = quiet(Embedder(encoder, quiet=True, moved=True, num_workers=0), moved, out)
+    now, first = contents(out), whole
+    assert {name: data for name, data in now.items() if name != "store.json"} == {
+        name: data for name, data in first.items() if name != "store.json"
+    }
+    said, before = json.loads(now["store.json"]), json.loads(first["store.json"])
+    assert said == {**before, "source_fingerprint": moved.fingerprint}
+    assert quiet(Embedder(encoder, quiet=True), moved, out).fingerprint == made.fingerprint  # it is said once
+
+
+def test_moved_images_must_be_the_same_in_all_else(images, encoder, tmp_path, contents, whole):
+    out = tmp_path / "undisturbed"
+    (tmp_path / "images" / "img_00000.jpg").write_bytes(b"another")
+    with pytest.raises(SimcoreError, match="has changed since; --overwrite replaces it"):
+        Embedder(encoder, quiet=True, moved=True)(open_images(tmp_path / "images"), out)
+    assert contents(out) == whole
 
 
 def test_overwriting_a_half_made_store_leaves_nothing_of_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -116,6 +117,47 @@ def test_a_pickled_part_leaves_the_rest_behind(make):
         make.put(f"{'x' * 60}{number:03d}.png", make.png(number, width=2, height=2))
     source = open_images(make.root)
     assert len(pickle.dumps(source.take([5]))) < len(pickle.dumps(source)) / 10
+
+
+def kinds(make) -> dict[str, tuple[str, list]]:
+    """One source of each kind, with the files that it reads."""
+    loose = [make.put(f"loose/{number}.png", make.png(number)) for number in range(3)]
+    pairs = [make.put(f"pairs/{side}/a.png", make.png(1)) for side in ("images", "masks")]
+    shard, table = (
+        make.tar("s.tar", make.samples(3)),
+        make.table("t.parquet", {"image": [make.png(n) for n in range(3)]}),
+    )
+    return {
+        "folder": (str(make.root / "loose"), loose),
+        "masks": (f"masks:{make.root / 'pairs'}", pairs),
+        "shards": (str(shard), [shard]),
+        "table": (str(table), [table]),
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "masks", "shards", "table"])
+def test_a_copy_with_other_dates_differs_in_its_fingerprint_alone(make, kind):
+    where, files = kinds(make)[kind]
+    before = open_images(where)
+    for file in files:
+        os.utime(file, ns=(5, 5))
+    after = open_images(where)
+    assert after.fingerprint != before.fingerprint
+    assert after.undated == before.undated
+    assert (before + before).undated != before.undated
+
+
+def test_without_dates_names_sizes_and_labels_still_count(make):
+    files = [make.put(f"loose/{number}.png", make.png(number)) for number in range(3)]
+    seen = [open_images(make.root / "loose").undated]
+    files[0].write_bytes(files[0].read_bytes() + b"0")
+    seen.append(open_images(make.root / "loose").undated)
+    files[1].rename(files[1].with_name("other.png"))
+    seen.append(open_images(make.root / "loose").undated)
+    (make.root / "loose" / "a").mkdir()
+    files[2].rename(make.root / "loose" / "a" / "2.png")
+    seen.append(open_images(make.root / "loose").undated)
+    assert len(set(seen)) == 4
 
 
 def test_joined_sources(make, labelled):

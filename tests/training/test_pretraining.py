@@ -230,6 +230,31 @@ def test_a_folder_with_another_run_is_refused(folder: Folder, tmp_path: Path) ->
         train(open_images(folder(10, name="more")), tmp_path / "run", resume=True)
 
 
+def test_a_run_on_moved_images_goes_on_if_that_is_said(folder: Folder, tmp_path: Path) -> None:
+    place, extra = folder(9), folder(5, 28, name="extra")
+
+    def go(out: str, method: SimCLR | None = None, **options: Any) -> Checkpoint:
+        images, coreset = open_images(place), open_images(extra)
+        return pretrain(method or SimCLR(), images, coreset, backbone="test_resnet", settings=settings(),
+                        out=tmp_path / out, quiet=True, **options)  # fmt: skip
+
+    whole = go("whole")
+    with pytest.raises(Stopped):
+        go("cut", killed_at(3))
+    for number, file in enumerate([*sorted(place.iterdir()), *sorted(extra.iterdir())]):
+        os.utime(file, ns=(number, number))
+    with pytest.raises(SimcoreError, match=r"other dates now .*add --moved if they were copied"):
+        go("cut", resume=True)
+    run = go("cut", resume=True, moved=True)
+    assert same(weights(run.weights), weights(whole.weights))
+    assert go("cut", resume=True).finished  # it is said once
+    assert go("whole", resume=True, moved=True).finished
+    assert go("whole", resume=True).finished
+    (place / "000.png").write_bytes((place / "000.png").read_bytes() + b"0")
+    with pytest.raises(SimcoreError, match=r"other settings \(parents\.images was"):
+        go("whole", resume=True, moved=True)
+
+
 def test_a_run_that_went_wrong_before_its_first_checkpoint_may_begin_anew(folder: Folder, tmp_path: Path) -> None:
     class Spoilt(SimCLR):
         def build(self, backbone: nn.Module) -> Any:

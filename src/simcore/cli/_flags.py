@@ -7,6 +7,7 @@ from typing import Any
 
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES
 
+MOVED_HELP = "go on though the files of the images have other dates, as copies do; all else must be the same"
 SOURCE_HELP = """\
 SOURCE is a path or URL; its kind is seen from what is there: a folder (flat, one folder per class, or train/ and
 test/ of those), a .txt or .csv list, .tar shards ({0000..0999} or *), or Parquet in the Hugging Face image layout.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from simcore.cli._command import Command, Result
 from simcore.cli._flags import (
     ENCODER_HELP,
+    MOVED_HELP,
     SOURCE_HELP,
     add_embed_flags,
     add_encoder_flags,
@@ -74,6 +75,7 @@ class Embed(Command):
         parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of @random weights (default: 0)")
         parser.add_argument("--strict", action="store_true", help="exit with 1, leaving no table, if an image is bad")
         parser.add_argument("--overwrite", action="store_true", help="replace a store made from something else")
+        parser.add_argument("--moved", action="store_true", help=MOVED_HELP)
 
     def run(self, args: argparse.Namespace) -> Result:
         """Embed."""
@@ -85,6 +87,7 @@ class Embed(Command):
             out=args.out,
             strict=args.strict,
             overwrite=args.overwrite,
+            moved=args.moved,
             seed=args.seed,
             **embed_settings(args),
         )

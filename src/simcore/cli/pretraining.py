@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simcore import registry
 from simcore.cli._command import Command, Result
-from simcore.cli._flags import SOURCE_HELP
+from simcore.cli._flags import MOVED_HELP, SOURCE_HELP
 from simcore.cli._parser import Parser
 from simcore.cli._strategies import add_settings, outlined, peek, strategy_from
 from simcore.errors import SimcoreError, UsageError
@@ -60,6 +60,7 @@ class Pretrain(Command):
         parser.add_argument("--backbone", default="resnet50", metavar="NAME", help="a timm name (default: resnet50)")
         parser.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
         parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
+        parser.add_argument("--moved", action="store_true", help=MOVED_HELP)
         _add_choosing_flags(parser)
         add_settings(parser, PretrainSettings, title="settings of the training")
         add_settings(parser, outlined("methods", method))
@@ -82,6 +83,7 @@ class Pretrain(Command):
             out=args.out,
             settings=settings,
             resume=args.resume,
+            moved=args.moved,
             quiet=args.quiet,
             resample=resampling,
         )

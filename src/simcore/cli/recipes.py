@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simcore.cli._command import Command, Result
+from simcore.cli._flags import MOVED_HELP
 from simcore.cli._parser import Parser
 from simcore.errors import UsageError
 
@@ -30,6 +31,7 @@ class Run(Command):
         """Declare the flags."""
         parser.add_argument("recipe", metavar="RECIPE.yaml", help="as `simcore recipe` writes them")
         parser.add_argument("--out", metavar="DIR", help="folder for everything (default: the recipe's name)")
+        parser.add_argument("--moved", action="store_true", help=MOVED_HELP)
         parser.add_argument(
             "--dry-run", action="store_true", help="only list the stages, with their images, time and disk"
         )
@@ -40,13 +42,13 @@ class Run(Command):
 
         recipe = Recipe.load(args.recipe, out=args.out)
         if args.dry_run:
-            return self._forecast(recipe)
-        return recipe.run(quiet=args.quiet).to_json()
+            return self._forecast(recipe, args.moved)
+        return recipe.run(quiet=args.quiet, moved=args.moved).to_json()
 
-    def _forecast(self, recipe: Recipe) -> Result:
+    def _forecast(self, recipe: Recipe, moved: bool) -> Result:
         from simcore.estimate import estimate, free_bytes, table
 
-        costs = estimate(recipe)
+        costs = estimate(recipe, moved=moved)
         return {
             "out": str(recipe.out),
             "stages": [cost.to_json() for cost in costs],

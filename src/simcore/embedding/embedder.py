@@ -49,6 +49,7 @@ class Embedder:
     dtype: str = setting("float16", "number format of the stored features", choices=tuple(FORMATS))
     strict: bool = setting(False, "stop at the first image that cannot be read")
     overwrite: bool = setting(False, "replace a store that was made from something else")
+    moved: bool = setting(False, "take images for the same if only their files' dates changed, as in a copy")
     engine: str = setting("local", ENGINE_HELP, choices=ENGINES)
     ray_address: str | None = setting(None, ADDRESS_HELP)
     quiet: bool = setting(False, "show no progress")
@@ -101,11 +102,19 @@ class Embedder:
         ranks, store = Ranks.from_environment(), Store(out, self._plan(images), images.table)
         if self.engine == "ray" and ranks.world > 1:
             raise UsageError("--engine ray shares the work out by itself; run it without torchrun")
+        if self.moved and store.only_dates_changed():
+            with locked(store.lock_path(ranks.rank), f"the store {out}"):
+                store.adopt()
+            if store.is_sound():
+                store.clear_working()
         ready = self._if_complete(store)
         if ready is not None:
             return ready
         if store.state() == "other" and not self.overwrite:
-            raise SimcoreError(f"{out} is a store of something else: {store.differences()}; --overwrite replaces it")
+            hint = "; --moved goes on with it" if store.only_dates_changed() else ""
+            raise SimcoreError(
+                f"{out} is a store of something else: {store.differences()}{hint}; --overwrite replaces it"
+            )
         with locked(store.lock_path(ranks.rank), f"the store {out}"), _hint_to_go_on(out):
             self._prepare(store, ranks)
             self._fill(images, store, ranks)
@@ -215,6 +224,7 @@ class Embedder:
             "precision": self.precision,
             "source": images.name,
             "source_fingerprint": images.fingerprint,
+            "source_undated": images.undated,
             "num_source_rows": len(images),
             "classes": list(images.classes),
             "empty_classes": list(images.notes.empty_classes),

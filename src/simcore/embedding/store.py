@@ -28,10 +28,11 @@ WORKING = ".working"
 OWN_FILES = re.compile(r"store\.json|rows\.parquet|skipped\.parquet|features-\d{5,}\.npy|\..+\.tmp")
 # A reader keeps every file of features mapped, so they are few and large.
 MIN_PART_ROWS, MAX_PARTS = 1 << 16, 256
+DATED, UNDATED = "source_fingerprint", "source_undated"  # with and without the dates of its files
 # What makes two stores differ, as told to the user: (name in store.json, what is shown of it).
 IDENTITY = (
     ("encoder_fingerprint", "encoder"),
-    ("source_fingerprint", "source"),
+    (DATED, "source"),
     ("dtype", "dtype"),
     ("precision", "precision"),
 )
@@ -50,7 +51,10 @@ class Store:
     def __init__(self, path: Path, plan: Mapping[str, Any], listing: pa.Table) -> None:
         self.path, self.plan, self.listing = path, dict(plan), listing
         self.working = path / WORKING
-        self._key = str(plan["fingerprint"])
+        known = self._known()
+        if self._equals(known, DATED):
+            self.plan["fingerprint"] = known.get("fingerprint")  # which an adopted store keeps
+        self._key = str(self.plan["fingerprint"])
         self.pieces = split_rows(listing.num_rows)
         self._per_part = max(MIN_PART_ROWS // len(self.pieces[0]), -(-len(self.pieces) // MAX_PARTS))
         numbers = range(len(self.pieces))
@@ -81,6 +85,19 @@ class Store:
                     f"its {shown} is {old}, not {new}" if old != new else f"its {shown} {old} has changed since"
                 )
         return " and ".join(told) or "it is of another version of simcore"
+
+    def only_dates_changed(self) -> bool:
+        """Whether nothing but the dates of the source's files tells the existing store from the one planned."""
+        known = self._known()
+        return not self._equals(known, DATED) and self._equals(known, UNDATED)
+
+    def adopt(self) -> None:
+        """Take the existing store for the one planned; its fingerprint stays, so that its coresets still know it."""
+        known = self._known()
+        renewed = {name: self.plan[name] for name in ("source", DATED)}
+        write_json(self.path / "store.json", {**known, **renewed})
+        self.plan["fingerprint"] = known["fingerprint"]
+        self._key = str(known["fingerprint"])
 
     def begin(self) -> None:
         """Make the folder an unfinished store of this plan, and remove what was made from something else.
@@ -216,6 +233,11 @@ class Store:
             if record is None:
                 raise SimcoreError(f"{self._part_path(part)} was damaged a moment ago; run the same again")
             yield record
+
+    def _equals(self, known: Mapping[str, Any], source: str) -> bool:
+        """Whether two stores are made in the same way of the same images, by the field ``source`` of them."""
+        names = {name for name, _ in IDENTITY} - {DATED} | {"format", source}
+        return all(known.get(name) == self.plan[name] for name in names)
 
     def _known(self) -> Mapping[str, Any]:
         try:

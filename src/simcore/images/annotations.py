@@ -9,6 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+MASK, MASK_STAMP = "mask", "mask_stamp"  # where a row's mask lies, and its size and modification stamp
+DATED_COLUMNS = (MASK, MASK_STAMP)
+
 
 def digestible(listing: pa.Table, known: Sequence[str]) -> Iterator[Any]:
     """Give what tells the further columns apart, ready to be hashed; nothing where there are none."""

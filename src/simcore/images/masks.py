@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from simcore.errors import SimcoreError
+from simcore.images.annotations import MASK, MASK_STAMP
 from simcore.images.faults import Limits, Unreadable
 from simcore.images.folder import SplitChoice, open_folder, pick_split, split_kind
 from simcore.images.names import escape, unescape
 from simcore.images.source import ImageSource
 from simcore.images.storage import is_remote, read_bytes, stamp_of
 
-COLUMN, STAMP = "mask", "mask_stamp"
 INDEXED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -47,19 +47,19 @@ def decode_mask(data: bytes, limits: Limits) -> npt.NDArray[np.integer]:
 
 def has_masks(source: ImageSource) -> bool:
     """Tell whether any image may have a mask."""
-    return COLUMN in source.listing.column_names
+    return MASK in source.listing.column_names
 
 
 def masked_rows(source: ImageSource) -> npt.NDArray[np.int64]:
     """Give the rows that have a mask."""
     if not has_masks(source):
         return np.zeros(0, np.int64)
-    return np.flatnonzero(pc.is_valid(source.listing[COLUMN]).to_numpy(zero_copy_only=False))
+    return np.flatnonzero(pc.is_valid(source.listing[MASK]).to_numpy(zero_copy_only=False))
 
 
 def mask_uri(source: ImageSource, row: int) -> str:
     """Say where the mask of one row lies."""
-    return str(source.listing[COLUMN][row].as_py())
+    return str(source.listing[MASK][row].as_py())
 
 
 def read_mask(source: ImageSource, row: int) -> npt.NDArray[np.integer]:
@@ -74,7 +74,7 @@ def with_masks(source: ImageSource, paths: list[str | None], classes: tuple[str,
     """Give the source with the (unescaped, local or remote) path of each row's mask; ``classes`` say their code."""
     uris = pa.array([None if path is None else escape(path) for path in paths], pa.string())
     stamps = pa.array([_stamp(path) for path in paths], pa.string())
-    listing = source.listing.append_column(COLUMN, uris).append_column(STAMP, stamps)
+    listing = source.listing.append_column(MASK, uris).append_column(MASK_STAMP, stamps)
     return dataclasses.replace(source, listing=listing, mask_classes=classes)
 
 

@@ -89,11 +89,13 @@ def reader_of_tables(files: Sequence[str]) -> ParquetReader:
 
 
 def _reader(files: Sequence[str], ids: Sequence[str], indices: Sequence[TableIndex | None]) -> ParquetReader:
+    stamps = [index.stamp if index else (-1, -1) for index in indices]
     return ParquetReader(
         files=tuple(files),
         columns=tuple(index.layout.image if index else "" for index in indices),
         groups=tuple(index.groups if index else () for index in indices),
-        fingerprint=fingerprint(list(ids), [index.stamp if index else (-1, -1) for index in indices]),
+        fingerprint=fingerprint(list(ids), stamps),
+        undated=fingerprint(list(ids), [size for size, _ in stamps]),
     )
 
 

@@ -84,7 +84,7 @@ def _resolve_tars(
             if member not in places:
                 raise SimcoreError(f"{shards[number]}: holds no member '{member}' any more")
             first[row], second[row] = places[member]
-    return TarReader(tuple(shards), "reopened")
+    return TarReader(tuple(shards), "reopened", "reopened")
 
 
 def _resolve_rows(uris: list[str], rows: np.ndarray, unit: np.ndarray, first: np.ndarray) -> ParquetReader:

@@ -94,6 +94,7 @@ class ParquetReader:
     columns: tuple[str, ...]
     groups: tuple[tuple[Group, ...], ...]
     fingerprint: str
+    undated: str
     _kept: _KeptPieces = dataclasses.field(default_factory=lambda: _KeptPieces(), compare=False, repr=False)
 
     def read(self, place: Place, limits: Limits) -> bytes:

@@ -34,6 +34,7 @@ class TarReader:
 
     shards: tuple[str, ...]
     fingerprint: str
+    undated: str
 
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one member."""
@@ -91,7 +92,8 @@ def open_shards(where: str, shards: Sequence[str], ids: Sequence[str]) -> ImageS
         seconds=_column(joined, "size").to_numpy(),
     )
     stamps = [stamp for _, stamp in indices]
-    reader = TarReader(tuple(shards), fingerprint(list(ids), stamps))
+    sizes = [size for size, _ in stamps]
+    reader = TarReader(tuple(shards), fingerprint(list(ids), stamps), fingerprint(list(ids), sizes))
     notes = _notes([index for index, _ in indices], faults)
     return ImageSource(name=where, classes=classes, listing=listing, readers=(reader,), notes=notes)
 

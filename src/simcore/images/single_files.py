@@ -19,6 +19,7 @@ class FileReader:
     """Reads whole files by their uri; ``first`` is the size (-1 unknown), ``second`` the modification stamp."""
 
     fingerprint: str = "files"
+    undated: str = "files"
 
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one file; a name that differs only in its Unicode form (NFC, NFD) is found too."""

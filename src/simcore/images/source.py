@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from simcore.artifacts._html import card
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
-from simcore.images.annotations import digestible, relabelled
+from simcore.images.annotations import DATED_COLUMNS, digestible, relabelled
 from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class Reader(Protocol):
     @property
     def fingerprint(self) -> str:
         """Of the containers it reads; constant where the listing itself says all there is."""
+        ...
+
+    @property
+    def undated(self) -> str:
+        """The same without their modification stamps."""
         ...
 
     def read(self, place: Place, limits: Limits) -> bytes:
@@ -161,13 +166,23 @@ class ImageSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of ids, labels, sizes and modification stamps: equal while nothing was added, removed or rewritten."""
+        return self._digest("second", readers=[reader.fingerprint for reader in self.readers])
+
+    @functools.cached_property
+    def undated(self) -> str:
+        """The fingerprint without modification stamps: equal in a copy whose files have other dates.
+
+        A file that was rewritten in the same length goes unnoticed.
+        """
+        return self._digest(readers=[reader.undated for reader in self.readers], without=DATED_COLUMNS)
+
+    def _digest(self, *more_numbers: str, readers: list[str], without: Sequence[str] = ()) -> str:
         ids = self.listing["id"]
         lengths = np.asarray(pc.binary_length(ids).to_numpy(), np.int64)
         text = b"".join(chunk_bytes(chunk) for chunk in ids.chunks)
-        numbers = [self._numbers(name) for name in ("label", "unit", "first", "second")]
-        more = list(digestible(self.listing, LISTING_SCHEMA.names))
+        numbers = [self._numbers(name) for name in ("label", "unit", "first", *more_numbers)]
+        more = list(digestible(self.listing, [*LISTING_SCHEMA.names, *without]))
         more += [self.mask_classes] if self.mask_classes else []
-        readers = [reader.fingerprint for reader in self.readers]
         return fingerprint(text, lengths, *numbers, readers, self.classes, *more)
 
     def _numbers(self, column: str) -> npt.NDArray[np.int64]:

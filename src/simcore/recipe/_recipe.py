@@ -54,17 +54,20 @@ class Recipe:
         """Name the stages in the order in which they run."""
         return [stage.name for stage in self.stages()]
 
-    def run(self, *, quiet: bool = False) -> Outcome:
-        """Run what is not finished yet; give the table of arms and the report."""
+    def run(self, *, quiet: bool = False, moved: bool = False) -> Outcome:
+        """Run what is not finished yet; give the table of arms and the report.
+
+        ``moved`` keeps what was made before the images were copied or moved, so that their files have other dates.
+        """
         # All of them are laid out first, so that a source that cannot be opened is told before anything is trained.
-        for stage in list(self.stages(quiet=quiet)):
+        for stage in list(self.stages(quiet=quiet, moved=moved)):
             stage.run(self.out)
         outcome = Outcome.gather(self.out, arms=[arm.name for arm in self.arms], seeds=self.seeds, tasks=self._tasks())
         return outcome.with_page(self._report(outcome))
 
-    def stages(self, *, quiet: bool = True) -> Iterator[Stage]:
+    def stages(self, *, quiet: bool = True, moved: bool = False) -> Iterator[Stage]:
         """Walk the stages; a stage's key covers everything before it that it reads."""
-        maker = Stages(self, quiet=quiet)
+        maker = Stages(self, quiet=quiet, moved=moved)
         encoder = maker.retrieval()
         yield from encoder
         yield from maker.stores()

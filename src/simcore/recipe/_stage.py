@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from simcore.artifacts.files import read_json, write_json
+from simcore.artifacts.files import fingerprint, read_json, write_json
+from simcore.errors import SimcoreWarning
+from simcore.images.source import ImageSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,30 +38,65 @@ class Layout:
         return self.out / "evaluations" / f"{arm}-seed{seed}-{task}"
 
 
+class Key(NamedTuple):
+    """What something was made from; ``undated`` leaves out the modification times of the images' files."""
+
+    dated: str
+    undated: str
+
+    @classmethod
+    def of(cls, *parts: Any) -> Key:
+        """Join keys, images and settings to one key."""
+        pairs = [_pair(part) for part in parts]
+        return cls(*(fingerprint("simcore recipe 1", *side) for side in zip(*pairs, strict=True)))
+
+
+def _pair(part: Any) -> tuple[Any, Any]:
+    if isinstance(part, ImageSource):
+        return part.fingerprint, part.undated
+    return part if isinstance(part, Key) else (part, part)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One piece of work that leaves ``output``."""
+    """One piece of work that leaves ``output``.
+
+    Attributes:
+        key: what the output is made from; an earlier output of another key is made anew.
+        work: does it; is told whether it may resume.
+        moved: take an earlier output for this one, too, if only the dates of the images' files changed.
+        costly: put an output of another key aside instead of removing it.
+    """
 
     name: str
-    key: str
+    key: Key
     output: Path
     work: Callable[[bool], Any]
+    moved: bool = False
+    costly: bool = False
 
     def run(self, out: Path) -> None:
-        """Do the work unless it is done; ``work`` is told whether it may resume."""
-        if self.is_finished(out):
-            return
-        same = self._known(out).get("key") == self.key
-        if not same:
-            _remove(self.output)
-        write_json(self._ledger(out), {"key": self.key, "finished": False})
-        self.work(same)
-        write_json(self._ledger(out), {"key": self.key, "finished": True})
+        """Do the work unless it is done."""
+        if not self.is_finished(out):
+            same = self._is_same(self._known(out))
+            if not same:
+                (_put_aside if self.costly else _remove)(self.output)
+            self._note(out, finished=False)
+            self.work(same)
+        self._note(out, finished=True)
 
     def is_finished(self, out: Path) -> bool:
         """Whether an earlier run left this very output."""
         known = self._known(out)
-        return bool(known.get("key") == self.key and known.get("finished") and self.output.exists())
+        return bool(self._is_same(known) and known.get("finished") and self.output.exists())
+
+    def _is_same(self, known: dict[str, Any]) -> bool:
+        return known.get("key") == self.key.dated or (self.moved and known.get("undated") == self.key.undated)
+
+    def _note(self, out: Path, *, finished: bool) -> None:
+        noted = {"key": self.key.dated, "undated": self.key.undated, "finished": finished}
+        if noted != self._known(out):
+            write_json(self._ledger(out), noted)
 
     def _known(self, out: Path) -> dict[str, Any]:
         ledger = self._ledger(out)
@@ -72,3 +111,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _put_aside(path: Path) -> None:
+    """Rename what took long to make, and say so."""
+    if not path.exists():
+        return
+    aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.former-{n}")).exists())
+    path.rename(aside)
+    warnings.warn(
+        f"{path}: the recipe or its images changed since it was trained; it is kept as {aside.name}, and trained anew",
+        SimcoreWarning,
+        stacklevel=3,
+    )

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simcore import inputs, pipeline, registry
 from simcore.artifacts import Checkpoint, Embeddings, Report, Selection
-from simcore.artifacts.files import fingerprint
 from simcore.images import open_images
 from simcore.recipe._parts import CORESET, FREE_EMBED_SETTINGS, POOL, Arm, Evaluation, Training
-from simcore.recipe._stage import Layout, Stage
+from simcore.recipe._stage import Key, Layout, Stage
 from simcore.resampling import Resampling
 from simcore.settings import as_dict
 
@@ -27,15 +26,14 @@ class Added(NamedTuple):
     """Images beside the labelled ones or the target, and what they are known by."""
 
     images: Path | str | None
-    key: str
+    key: Key
 
 
 class Stages:
     """Makes the stages of a recipe."""
 
-    def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
-        self.recipe, self.quiet, self.layout = recipe, quiet, Layout(recipe.out)
-        self.key = functools.partial(fingerprint, "simcore recipe 1")
+    def __init__(self, recipe: Recipe, *, quiet: bool, moved: bool) -> None:
+        self.recipe, self.quiet, self.moved, self.layout = recipe, quiet, moved, Layout(recipe.out)
 
     def retrieval(self) -> Iterator[Stage]:
         given = self.recipe.retrieval
@@ -44,13 +42,13 @@ class Stages:
             yield self._training("retrieval", given, place, self._retrieval_key, target=self.recipe.target)
 
     @functools.cached_property
-    def _retrieval_key(self) -> str:
+    def _retrieval_key(self) -> Key:
         given = self.recipe.retrieval
-        return self.key(self._source("target"), given.key() if isinstance(given, Training) else given)
+        return Key.of(self._source("target"), given.key() if isinstance(given, Training) else given)
 
     @functools.cache  # noqa: B019 - one short-lived object a run
-    def _source(self, side: str) -> str:
-        return open_images(getattr(self.recipe, side), split="test" if side == "test" else "train").fingerprint
+    def _source(self, side: str) -> Key:
+        return Key.of(open_images(getattr(self.recipe, side), split="test" if side == "test" else "train"))
 
     def stores(self) -> Iterator[Stage]:
         recipe = self.recipe
@@ -62,17 +60,20 @@ class Stages:
                 key=self._store_key(side),
                 output=place,
                 work=functools.partial(self._embed, getattr(recipe, side), encoder, place),
+                moved=self.moved,
             )
 
-    def _store_key(self, side: str) -> str:
+    def _store_key(self, side: str) -> Key:
         deciding = {name: value for name, value in self.recipe.embed.items() if name not in FREE_EMBED_SETTINGS}
-        return self.key(self._source(side), self._retrieval_key, deciding)
+        return Key.of(self._source(side), self._retrieval_key, deciding)
 
     def _embed(self, source: str, encoder: str | Path, place: Path, resume: bool) -> Embeddings:
-        return pipeline.embed(source, encoder=encoder, out=place, quiet=self.quiet, **self.recipe.embed)
+        return pipeline.embed(
+            source, encoder=encoder, out=place, quiet=self.quiet, moved=self.moved, **self.recipe.embed
+        )
 
     def arm(self, arm: Arm, seed: int) -> Iterator[Stage]:
-        added = Added(None, arm.kind)
+        added = Added(None, Key.of(arm.kind))
         if arm.kind == "pool":
             added = Added(self.recipe.pool, self._source("pool"))
         if arm.kind == "selector":
@@ -96,7 +97,7 @@ class Stages:
             f"pretrain-{arm.name}-seed{seed}",
             training,
             run,
-            self.key(self._source("target"), self.key(added.key, "alone") if arm.alone else added.key, training.key()),
+            Key.of(self._source("target"), Key.of(added.key, "alone") if arm.alone else added.key, training.key()),
             target=None if arm.alone else self.recipe.target,
             coreset=added.images,
             resampling=resampling,
@@ -117,9 +118,10 @@ class Stages:
         parents = [self._store_key(side) for side in ("target", "pool")]
         return Stage(
             name=name,
-            key=self.key(parents, registry.name_of(selector), as_dict(selector), budget),
+            key=Key.of(*parents, registry.name_of(selector), as_dict(selector), budget),
             output=place,
             work=lambda _: self._select(selector, budget, place),
+            moved=self.moved,
         )
 
     def _select(self, selector: Any, budget: int | str | None, place: Path) -> Selection:
@@ -132,7 +134,7 @@ class Stages:
         name: str,
         training: Training,
         place: Path,
-        key: str,
+        key: Key,
         *,
         target: str | None,
         coreset: Path | str | None = None,
@@ -148,13 +150,14 @@ class Stages:
                 out=place,
                 settings=training.settings,
                 resume=resume and (place / "config.yaml").is_file(),
+                moved=self.moved,
                 quiet=self.quiet,
                 resample=anew,
             )
 
-        return Stage(name=name, key=key, output=place, work=work)
+        return Stage(name=name, key=key, output=place, work=work, moved=self.moved, costly=True)
 
-    def _evaluations(self, arm: Arm, seed: int, run: Path, run_key: str, added: Added) -> Iterator[Stage]:
+    def _evaluations(self, arm: Arm, seed: int, run: Path, run_key: Key, added: Added) -> Iterator[Stage]:
         if self.recipe.test is None:
             return
         for evaluation in self.recipe.evaluations:
@@ -165,9 +168,10 @@ class Stages:
             more += [self._labelled_by(attribute) for attribute in evaluation.attributes]
             yield Stage(
                 name=f"evaluate-{arm.name}-seed{seed}-{name}",
-                key=self.key(run_key, self._source("train"), self._source("test"), name, as_dict(task), *more),
+                key=Key.of(run_key, self._source("train"), self._source("test"), name, as_dict(task), *more),
                 output=place,
                 work=functools.partial(self._evaluate, evaluation, unlabelled, run, place),
+                moved=self.moved,
             )
 
     def _unlabelled(self, evaluation: Evaluation, added: Added) -> Added | None:
@@ -178,15 +182,15 @@ class Stages:
             return Added(self.recipe.pool, self._source("pool"))
         if evaluation.unlabelled == CORESET:
             return None if added.images is None else added
-        return Added(evaluation.unlabelled, inputs.as_coreset(evaluation.unlabelled).fingerprint)
+        return Added(evaluation.unlabelled, Key.of(inputs.as_coreset(evaluation.unlabelled)))
 
     @functools.cache  # noqa: B019 - one short-lived object a run
-    def _labelled_by(self, attribute: str) -> str:
+    def _labelled_by(self, attribute: str) -> Key:
         """Open both labelled sources by an attribute, so that one that is missing is told before any work."""
         train, test = self.recipe.train, self.recipe.test
         assert test is not None  # without one nothing is evaluated
         sides = ((train, "train"), (test, "test"))
-        return self.key(attribute, *(inputs.labelled_by(attribute, *side).fingerprint for side in sides))
+        return Key.of(attribute, *(inputs.labelled_by(attribute, *side) for side in sides))
 
     def _evaluate(
         self, evaluation: Evaluation, unlabelled: Added | None, run: Path, place: Path, resume: bool

@@ -29,8 +29,12 @@ def open_run(
     out: Path,
     resume: bool,
     sampling: Mapping[str, Any] | None = None,
+    moved: bool = False,
 ) -> Checkpoint:
-    """Describe the run, and refuse a folder that holds another one; ``sampling`` says how it chooses its coresets."""
+    """Describe the run, and refuse a folder that holds another one.
+
+    ``sampling`` says how the run chooses its coresets; ``moved`` takes images for the same if only dates differ.
+    """
     config = _config(method, images, coreset, backbone, settings)
     run = Checkpoint(path=out, config=config if sampling is None else {**config, "sampling": dict(sampling)})
     if not (out / "config.yaml").exists():
@@ -39,10 +43,18 @@ def open_run(
         return run
     if not resume:
         raise SimcoreError(f"{out}: holds a run already; resume it (--resume) or choose another folder")
-    changed = _changed(Checkpoint.load(out).config, run.config)
-    if changed and (has_state(out) or run.finished):  # before the first checkpoint there is nothing to lose
-        raise SimcoreError(f"{out}: holds a run with other settings ({'; '.join(changed)}); choose another folder")
-    return run
+    before = Checkpoint.load(out).config
+    changed = _changed(before, run.config)
+    if not changed or not (has_state(out) or run.finished):  # before the first checkpoint there is nothing to lose
+        return run
+    if _only_dates(before, run.config, changed):
+        if moved:
+            return run
+        raise SimcoreError(
+            f"{out}: holds a run on images whose files have other dates now (names, sizes and labels are the same); "
+            "add --moved if they were copied or moved, else choose another folder"
+        )
+    raise SimcoreError(f"{out}: holds a run with other settings ({'; '.join(changed)}); choose another folder")
 
 
 def _config(
@@ -58,7 +70,9 @@ def _config(
         "mean": list(views.mean),
         "std": list(views.std),
         "settings": as_dict(settings),
-        "data": {name: {"name": part.name, "num_images": len(part)} for name, part in parts.items()},
+        "data": {
+            name: {"name": part.name, "num_images": len(part), "undated": part.undated} for name, part in parts.items()
+        },
         "parents": {name: part.fingerprint for name, part in parts.items()},
         "versions": {"simcore": __version__, "torch": str(torch.__version__), "timm": timm.__version__},
     }
@@ -76,3 +90,18 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
         elif old != new and name not in FREE_SETTINGS:
             changed.append(f"{where}{name} was {old}, is {new}")
     return changed
+
+
+def _only_dates(before: Mapping[str, Any], now: Mapping[str, Any], changed: list[str]) -> bool:
+    """Tell whether the runs differ in nothing but the modification times of the images' files."""
+    if not all("parents" in line.partition(" was ")[0].split(".") for line in changed):
+        return False
+    old, new = _undated(before), _undated(now)
+    return None not in new.values() and old == new
+
+
+def _undated(config: Mapping[str, Any]) -> dict[str, str | None]:
+    """Give the undated fingerprints of everything that a run reads, of its sampling too."""
+    found = {name: part.get("undated") for name, part in config.get("data", {}).items()}
+    sampling = config.get("sampling") or {}
+    return found | {f"sampling.{name}": part.get("undated") for name, part in sampling.get("data", {}).items()}

@@ -55,6 +55,7 @@ def pretrain(
     settings: PretrainSettings | None = None,
     out: Path,
     resume: bool = False,
+    moved: bool = False,
     quiet: bool = False,
     resample: Resample | None = None,
 ) -> Checkpoint:
@@ -68,6 +69,7 @@ def pretrain(
         settings: the published recipe if not given.
         out: the RUN folder.
         resume: go on where an earlier call stopped; if it had finished, nothing is done.
+        moved: go on, too, if nothing but the dates of the images' files changed, as in a copy.
         quiet: no progress on stderr.
         resample: with ``sampling_times`` T > 1, called as ``resample(backbone, number)`` for the coresets number
             2 … T, with a copy of the backbone as it is then, in eval mode, by every process. For one number it must
@@ -82,12 +84,13 @@ def pretrain(
         raise UsageError("--sampling-times above 1 needs a first coreset, and a pool to choose the others from")
     fabric = make_fabric(settings.device, settings.precision)
     sampling = None if resample is None else resample.described(settings.sampling_times)
-    run = open_run(method, images, coreset, backbone, settings, out, resume, sampling)
-    if resume and run.finished:
-        return run
+    run = open_run(method, images, coreset, backbone, settings, out, resume, sampling, moved)
+    finished = resume and run.finished
     fabric.barrier()  # every process has looked at the folder before one writes to it
-    if fabric.is_global_zero:
+    if fabric.is_global_zero and (moved or not finished):
         run.save()
+    if finished:
+        return run
     method, settings = _rescaled(method, settings, len(images if coreset is None else coreset))
     model = _build(method, backbone, settings, fabric)
     loader = _Loader(method, images, settings, fabric, quiet)

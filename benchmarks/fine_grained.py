@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import machine
+import tiny_imagenet
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,13 +46,13 @@ class Shell:
         return result
 
 
-def precision(coreset: Path, labels: set[int]) -> float:
+def precision(coreset: Path, labels: frozenset[int]) -> float:
     """Percent of picks whose class is one of the target's; 0 of none."""
     picked = pq.read_table(coreset, columns=["label"])["label"].to_pylist()
     return 100.0 * sum(label in labels for label in picked) / max(1, len(picked))
 
 
-def base_rate(pool: Path, target: Path, labels: set[int]) -> float:
+def base_rate(pool: Path, target: Path, labels: frozenset[int]) -> float:
     """The same share in the pool without the target's own images."""
     rows = pq.read_table(pool / "rows.parquet", columns=["uri", "label"])
     own = set(pq.read_table(target / "rows.parquet", columns=["uri"])["uri"].to_pylist())
@@ -62,10 +63,8 @@ def base_rate(pool: Path, target: Path, labels: set[int]) -> float:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Go through the job once for every seed."""
     shell, work = Shell(args.data, args.work), args.work
-    wanted = json.loads((args.data / "targets.json").read_text())[args.target]
-    labels, names = wanted["labels"], ",".join(wanted["wnids"])
-    target = f"{args.data}/train-*.parquet#classes={names}&limit-per-class=100"
-    test = f"{args.data}/val.parquet#classes={names}"
+    group = tiny_imagenet.groups(args.data)[args.target]
+    target, test, labels = group.target, group.test, group.labels
     training = ["--backbone", args.backbone, "--image-size", str(args.image_size), "--batch-size", str(args.batch_size)]
     training += ["--optimizer", args.optimizer, "--lr", str(args.lr), "--num-workers", "0", "--resume"]
     steps = ["--max-steps", str(args.steps)]
@@ -75,10 +74,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "pretrain", "--target", target, *training, "--max-steps", str(args.retrieval_steps), "--out", str(retrieval)
     )
     shell.simcore("embed", target, "--encoder", str(retrieval), "--out", str(work / "x"))
-    shell.simcore("embed", f"{args.data}/train-*.parquet", "--encoder", str(retrieval), "--out", str(work / "u"))
+    shell.simcore("embed", group.pool, "--encoder", str(retrieval), "--out", str(work / "u"))
 
     figures: dict[str, Any] = {
-        "base_rate": base_rate(work / "u", work / "x", set(labels)),
+        "base_rate": base_rate(work / "u", work / "x", labels),
         "precision": {},
         "accuracy": {},
     }
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for selector in ("random", "simcore"):
             coreset = work / f"{selector}-seed{seed}.parquet"
             shell.simcore("select", *stores, "--selector", selector, "--seed", str(seed), "--out", str(coreset))
-            figures["precision"].setdefault(selector, []).append(precision(coreset, set(labels)))
+            figures["precision"].setdefault(selector, []).append(precision(coreset, labels))
             arms[f"x+{selector}"] = ["--coreset", str(coreset)]
         for arm, extra in arms.items():
             out = work / f"{arm}-seed{seed}"
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
+    tiny_imagenet.add_flag(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/fine_grained"), help="folder for everything made")
     parser.add_argument("--target", default="pets")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -24,10 +24,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 import machine
+import tiny_imagenet
 from fine_grained import precision
 from simcore.artifacts import Report, Selection
 from simcore.errors import SimcoreWarning
 from simcore.recipe import Layout, Recipe
+from tiny_imagenet import Group
 
 RESULT = Path(__file__).parent / "results" / "main_table.json"
 METRICS = {"knn": "top1_k20", "linear": "top1"}
@@ -50,7 +52,7 @@ def arms(budget: int) -> dict[str, Any]:
     }
 
 
-def recipe_of(args: argparse.Namespace, target: str, wnids: list[str], method: str) -> Recipe:
+def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) -> Recipe:
     """Write one target's recipe and read it back; methods share retrieval model, stores and coresets."""
     training = {
         "backbone": args.backbone,
@@ -64,11 +66,10 @@ def recipe_of(args: argparse.Namespace, target: str, wnids: list[str], method: s
         "probe_every": 0,
         "precision": args.precision,
     }
-    names = f"#classes={','.join(wnids)}"
     tree = {
-        "target": f"{args.data}/train-*.parquet{names}&limit-per-class=100",
-        "pool": f"{args.data}/train-*.parquet",
-        "test": f"{args.data}/val.parquet{names}",
+        "target": group.target,
+        "pool": group.pool,
+        "test": group.test,
         "seeds": args.seeds,
         "retrieval": {"method": "simclr", **METHODS["simclr"], **training},
         "embed": {"num_workers": 0},
@@ -82,14 +83,14 @@ def recipe_of(args: argparse.Namespace, target: str, wnids: list[str], method: s
     return Recipe.load(place, out=args.work / f"{target}-{method}")
 
 
-def share_of_classes(coreset: Path, labels: set[int]) -> dict[str, Any]:
+def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
     """Say how many images were chosen, the percentage whose class is one of the target's, and why it ended."""
     chosen = Selection.load(coreset)
     share = round(precision(coreset, labels), 2)
     return {"num_chosen": len(chosen), "precision": share, "stop_reason": chosen.stop_reason}
 
 
-def row_of(recipe: Recipe, arm: str, seed: int, labels: set[int]) -> dict[str, Any] | None:
+def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[str, Any] | None:
     """Read what one run of one arm came to, if it is finished."""
     layout, row = Layout(recipe.out), {"arm": arm, "seed": seed}
     for task, metric in METRICS.items():
@@ -120,7 +121,7 @@ def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
+    tiny_imagenet.add_flag(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/main_table"), help="folder for everything made")
     parser.add_argument("--targets", nargs="+", default=["vehicles", "pets", "food"])
     parser.add_argument("--methods", nargs="+", default=["simclr"], choices=sorted(METHODS))
@@ -130,18 +131,17 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--precision", default="bf16-mixed", help="of every training; in bf16 a step is shorter by a third")
+    parser.add_argument("--precision", default="bf16-mixed", help="bf16 makes a step a quarter shorter here")
     parser.add_argument("--budget", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
-    args.data, args.work = args.data.resolve(), args.work.resolve()
+    args.work = args.work.resolve()
     warnings.simplefilter("ignore", SimcoreWarning)
-    groups = json.loads((args.data / "targets.json").read_text())
+    groups = tiny_imagenet.groups(args.data)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for method in args.methods:
         for target in args.targets:
-            recipe = recipe_of(args, target, groups[target]["wnids"], method)
-            labels = set(groups[target]["labels"])
+            recipe, labels = recipe_of(args, target, groups[target], method), groups[target].labels
             for stage in recipe.stages():
                 began = time.monotonic()
                 stage.run(recipe.out)

@@ -9,10 +9,12 @@ command line; what is there already is kept.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny_imagenet
 
 
 def simcore(*words: str) -> None:
@@ -48,9 +50,8 @@ def main() -> None:
     args = parser.parse_args()
     args.tiny, args.cifar = args.tiny.resolve(), args.cifar.resolve()
     embed(args, "random", f"timm:{args.backbone}@random")
-    for target, wanted in json.loads((args.tiny / "targets.json").read_text()).items():
-        images = f"{args.tiny}/train-*.parquet#classes={','.join(wanted['wnids'])}&limit-per-class=100"
-        embed(args, f"x-ssl-{target}", train(args, f"x-ssl-{target}", "--target", images))
+    for target, group in tiny_imagenet.groups(args.tiny).items():
+        embed(args, f"x-ssl-{target}", train(args, f"x-ssl-{target}", "--target", group.target))
     embed(args, "pool-ssl", train(args, "pool-ssl", "--pool", f"{args.tiny}/train-*.parquet"))
 
 

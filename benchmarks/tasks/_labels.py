@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -16,6 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import machine
+import tiny_imagenet
 from simcore import pipeline
 from simcore.artifacts import Report
 from simcore.errors import SimcoreWarning
@@ -28,7 +30,7 @@ Lines = dict[str, list[dict[str, Any]]]
 def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentParser:
     """Declare what all of them take."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="Tiny-ImageNet as Parquet, with targets.json")
+    tiny_imagenet.add_flag(parser)
     parser.add_argument("--work", type=Path, default=Path("runs") / name, help="folder for everything made")
     parser.add_argument("--target", default="pets")
     parser.add_argument("--encoder", help="RUN that every arm begins with (default: SimCLR on X)")
@@ -46,16 +48,11 @@ def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentP
 
 
 def sources(args: argparse.Namespace) -> dict[str, str]:
-    """Name X, its test set and the foreign images."""
-    groups = json.loads((args.data / "targets.json").read_text())
-    own = ",".join(groups[args.target]["wnids"])
-    other = ",".join(name for group, body in groups.items() if group != args.target for name in body["wnids"])
-    images, limit = f"{args.data}/train-*.parquet", f"limit-per-class={args.per_class}"
-    return {
-        "train": f"{images}#classes={own}&{limit}",
-        "test": f"{args.data}/val.parquet#classes={own}",
-        "foreign": f"{images}#classes={other}&{limit}",
-    }
+    """Name X, its test set and the foreign images: those of all other targets."""
+    groups = tiny_imagenet.groups(args.data, per_class=args.per_class)
+    own = groups.pop(args.target)
+    foreign = tuple(name for group in groups.values() for name in group.wnids)
+    return {"train": own.target, "test": own.test, "foreign": dataclasses.replace(own, wnids=foreign).target}
 
 
 def backbone(args: argparse.Namespace, train: str) -> str:
@@ -125,7 +122,6 @@ def measure(
     name: str, text: str | None, args: argparse.Namespace, run: Callable[[dict[str, str], str], dict[str, Any]]
 ) -> None:
     """Make what all arms share, run them (images, encoder -> tables and runs), and write the result file."""
-    args.data = args.data.resolve()
     warnings.simplefilter("ignore", SimcoreWarning)
     began = time.monotonic()
     places = sources(args)

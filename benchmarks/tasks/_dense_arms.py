@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -21,18 +20,17 @@ from typing import Any
 
 import _scenes
 import torch
+from _finished import finished
 from torch.nn.modules.batchnorm import _BatchNorm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import machine
 from simcore import pipeline
-from simcore.artifacts import Report
 from simcore.artifacts.files import read_json, write_json
 from simcore.embedding import Encoder, load_encoder
-from simcore.errors import SimcoreError, SimcoreWarning
+from simcore.errors import SimcoreWarning
 from simcore.images import ImageSource, open_images
 from simcore.methods.simclr import SimCLR
-from simcore.settings import as_dict
 
 RESULTS = Path(__file__).parents[1] / "results"
 ARMS = ("pretrained", "random", "random_as_drawn")
@@ -72,19 +70,17 @@ def compare(
         for seed, (part, num) in enumerate(parts.items())
     }
     pool = open_images(places["pool"] / "images")
-    sets = [open_images(source(places[part])) for part in ("train", "test")]
+    sets = {part: open_images(source(places[part])) for part in ("train", "test")}
     figures: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
     runs, outs = [], []
     for seed in args.seeds:
         runs.append(_pretrained(args, pool, seed))
         for arm, encoder in _encoders(args, pool, seed, runs[-1]):
             outs.append(args.work / f"{name}-{arm}-seed{seed}")
-            report = _finished(task(seed), encoder, *sets, outs[-1])
+            report = finished(task(seed), encoder, sets, outs[-1])
             if report is None:
                 with _timed(outs[-1]):
-                    report = pipeline.evaluate(
-                        task(seed), encoder, train=sets[0], test=sets[1], out=outs[-1], quiet=True
-                    )
+                    report = pipeline.evaluate(task(seed), encoder, **sets, out=outs[-1], quiet=True)
             print(seed, arm, {key: round(value, 2) for key, value in report.metrics.items()}, flush=True)
             for metric, value in report.metrics.items():
                 figures[arm].setdefault(metric, []).append(round(value, 3))
@@ -135,17 +131,6 @@ def calibrated(encoder: Encoder, images: ImageSource) -> Encoder:
         encoder(torch.stack(pixels).permute(0, 3, 1, 2).to(encoder.device))
     encoder.backbone.eval()
     return encoder
-
-
-def _finished(task: Any, encoder: Encoder, train: ImageSource, test: ImageSource, out: Path) -> Report | None:
-    """Give the report of an earlier run of just this: the same settings, backbone and scenes."""
-    try:
-        report = Report.load(out / "metrics.json")
-    except SimcoreError:
-        return None
-    made_of = {"encoder": encoder.fingerprint, "train": train.fingerprint, "test": test.fingerprint}
-    same = all(report.parents.get(part) == made for part, made in made_of.items())
-    return report if same and report.settings == json.loads(json.dumps(as_dict(task))) else None
 
 
 def _tell(

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _finished import finished
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import machine
 import tiny_imagenet
 from simcore import pipeline
 from simcore.artifacts import Report
+from simcore.embedding import load_encoder
 from simcore.errors import SimcoreWarning
+from simcore.images import open_images
 from simcore.methods.simclr import SimCLR
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -82,20 +85,14 @@ def backbone(args: argparse.Namespace, train: str) -> str:
 def evaluated(
     args: argparse.Namespace, task: Any, places: dict[str, str], encoder: str, out: Path, **more: str
 ) -> tuple[Report, float | None]:
-    """Evaluate a task in ``out``, and time it; a finished run is read instead, without a time."""
-    if (out / "metrics.json").exists():
-        return Report.load(out), None
+    """Evaluate a task in ``out``, and time it; a finished run of the same is read instead, without a time."""
+    sources = {side: open_images(place) for side, place in ({s: places[s] for s in ("train", "test")} | more).items()}
+    network = load_encoder(encoder, image_size=args.image_size)
+    ready = finished(task, network, sources, out)
+    if ready is not None:
+        return ready, None
     began = time.monotonic()
-    report = pipeline.evaluate(
-        task,
-        encoder,
-        train=places["train"],
-        test=places["test"],
-        image_size=args.image_size,
-        out=out,
-        quiet=True,
-        **more,
-    )
+    report = pipeline.evaluate(task, network, **sources, out=out, quiet=True)
     return report, round(time.monotonic() - began, 1)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from _labels import Lines, arguments, evaluated, measure, table
 
-from simcore import pipeline
+from simcore.images import open_images
 from simcore.tasks.finetune import FineTune
 from simcore.tasks.opensemi import OpenSemi
 from simcore.tasks.semisup import SemiSupervised
@@ -64,7 +64,7 @@ def arms(part: str, args: argparse.Namespace, num_images: int, seed: int) -> Ite
 
 def run(part: str, args: argparse.Namespace, places: dict[str, str], encoder: str) -> Lines:
     """Evaluate every arm with every seed."""
-    num_images = len(pipeline.open_images(places["train"]))
+    num_images = len(open_images(places["train"]))
     found: Lines = {}
     for seed in args.seeds:
         for name, task in arms(part, args, num_images, seed):

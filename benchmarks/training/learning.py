@@ -1,10 +1,11 @@
 """Does every method learn? kNN accuracy of each after a short run on X alone, against its own random weights.
 
 X is the first 100 train images of each class of a fine-grained group of Tiny-ImageNet, the test set its other train
-images and its validation images; labels are used for the kNN figure alone. A method has learned if, over the seeds, its smallest gain exceeds
-the spread (largest less smallest) of the random networks. Settings are the methods' defaults but for what is listed
-under ``changed``: widths that a CPU cannot carry, a temperature for few negatives, and Adam, since the published SGD needs larger batches and thousands
-of epochs. The result file is renewed after each method; finished runs in ``--work`` are not redone.
+images and its validation images; labels are used for the kNN figure alone. A method has learned if, over the seeds, its
+smallest gain exceeds the spread (largest less smallest) of the random networks. Settings are the methods' defaults but
+for what is listed under ``changed``: widths that a CPU cannot carry, a temperature for few negatives, and Adam, since
+the published SGD needs larger batches and thousands of epochs. The result file is renewed after each method; finished
+runs in ``--work`` are not redone.
 
     python benchmarks/training/learning.py --data DIR
 """

@@ -65,6 +65,7 @@ def _run(argv: Sequence[str]) -> None:
     taken = parser.take_variables()
     args = parser.parse_all(argv[1:])
     args.variables = taken
+    args.quiet = args.quiet or not _leads()
     began = time.monotonic()
     if args.verbose:
         for variable, text in taken.items():
@@ -72,10 +73,17 @@ def _run(argv: Sequence[str]) -> None:
     result = command.run(args)
     if args.verbose:
         _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
+    if not _leads():
+        return
     lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
     for line in lines:
         print(printable(line, kept="\n\t"))
     sys.stdout.flush()
+
+
+def _leads() -> bool:
+    """Whether this process speaks for all that torchrun started; errors are told by each."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_verbose(argv: Sequence[str]) -> bool:
@@ -90,7 +98,8 @@ def _spoken(argv: Sequence[str]) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.simplefilter("default" if _is_verbose(argv) else "ignore")
-        warnings.simplefilter("always", SimcoreWarning)
+        if _leads():
+            warnings.simplefilter("always", SimcoreWarning)
         warnings.showwarning = _tell_warning
         yield
 

@@ -47,6 +47,14 @@ def copy_from_first(module: nn.Module) -> None:
             dist.broadcast(value, src=0)
 
 
+@torch.no_grad()
+def share_buffers(module: nn.Module) -> None:
+    """Give a module the buffers that the first process has; its parameters are equal everywhere as it is."""
+    if world()[1] > 1:
+        for value in module.buffers():
+            dist.broadcast(value, src=0)
+
+
 def gather_items(items: list[Any]) -> list[Any]:
     """Join the lists of all processes, in order of rank; what they hold must be picklable."""
     if world()[1] == 1:

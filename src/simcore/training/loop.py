@@ -20,6 +20,7 @@ from simcore.training._losses import LossMeter, NotANumber, SettledStep
 from simcore.training._step import Stepper
 from simcore.training.checkpoint import has_state, load_state, save_state
 from simcore.training.devices import make_fabric
+from simcore.training.gather import share_buffers
 from simcore.training.health import CollapseWatch, feature_health, spread
 from simcore.training.interrupts import StopRequest, raise_stopped, stop_requests
 from simcore.training.log import RunLog
@@ -198,6 +199,7 @@ class _Run:
 
     def _end_epoch(self, moment: Moment, began_at: float, on_epoch: OnEpoch | None) -> None:
         self._note(self._checked(None))
+        share_buffers(self.model)  # batch statistics are each process's own, and what follows must be the same for all
         self.model.after_epoch(moment)
         self.last_epoch_loss = self.meter.mean
         self.meter.end_epoch()

@@ -1,11 +1,12 @@
 """The paper's main table in small: is a coreset worth more than the target alone, a random part, the whole pool?
 
-Each target X is the first 100 train images of each class of a fine-grained group of Tiny-ImageNet; the pool U is every
-other train image; the test set is the group's validation images. Every arm trains one backbone by one SSL method for
-equally many steps, and chooses with one retrieval model, trained by SimCLR on X. Arms with a budget have the same one,
-but for the published stop, which ends by itself. Labels are used for the figures and the oracle alone. All of it is a
-recipe for `simcore run`, written to ``--work``; finished stages are kept, and the result file is renewed after each
-run, so that a table may grow from session to session.
+Each target X is the first few train images of each class of a fine-grained group of Tiny-ImageNet; the pool U is every
+other train image; kNN and linear probe know the labels of the first 100 of each class and are asked the validation
+images. X is small on purpose: the published runs pass thousands of times over X, and few steps do that over few images
+only. Every arm trains one backbone by one SSL method for equally many steps, and chooses with one retrieval model,
+trained by SimCLR on X. Arms with a budget have the same one, but for the published stop, which ends by itself. Labels
+are used for the figures and the oracle alone. All of it is a recipe for `simcore run`, written to ``--work``; finished
+stages are kept, and the result file is renewed after each run, so that a table may grow from session to session.
 
     python benchmarks/main_table.py --data DIR
 """
@@ -13,6 +14,7 @@ run, so that a table may grow from session to session.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -69,6 +71,7 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
     tree = {
         "target": group.target,
         "pool": group.pool,
+        "train": dataclasses.replace(group, per_class=100).target,
         "test": group.test,
         "seeds": args.seeds,
         "retrieval": {"method": "simclr", **METHODS["simclr"], **training},
@@ -77,10 +80,10 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
         "pretrain": {"method": method, **METHODS[method], **training},
         "evaluate": {"knn": {"k": [20]}, "linear": {}},
     }
-    place = args.work / f"{target}-{method}.yaml"
+    place = args.work / f"{target}-{args.per_class}-{method}.yaml"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(yaml.safe_dump(tree, sort_keys=False))
-    return Recipe.load(place, out=args.work / f"{target}-{method}")
+    return Recipe.load(place, out=place.with_suffix(""))
 
 
 def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
@@ -103,20 +106,37 @@ def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[
 
 
 def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
-    """Renew the result file; rows of targets and methods not asked for this time stay."""
+    """Renew the result file; rows of targets, sizes, methods and arms not asked for this time stay."""
     kept = json.loads(args.out.read_text())["rows"] if args.out.is_file() else []
-    rows = [row for row in kept if (row["target"], row["method"]) not in found]
-    rows += [{"target": t, "method": m, **row} for (t, m), part in found.items() for row in part]
+    rows = [
+        {"target": target, "per_class": args.per_class, "method": method, **row}
+        for (target, method), part in found.items()
+        for row in part
+    ]
+    rows += [row for row in kept if _name(row) not in {_name(new) for new in rows}]
     names = ("backbone", "image_size", "batch_size", "steps", "precision", "budget")
     result = {
         "what": (__doc__ or "").partition("\n")[0],
         "command": "python benchmarks/main_table.py --data DIR",
         "machine": machine.describe(),
         "settings": {name: getattr(args, name) for name in names} | {"methods": METHODS},
-        "rows": sorted(rows, key=lambda row: (row["method"], row["target"], row["seed"])),
+        "rows": sorted(
+            rows,
+            key=lambda row: (
+                row["method"],
+                row["target"],
+                -row["per_class"],
+                row["seed"],
+                list(arms(1)).index(row["arm"]),
+            ),
+        ),
     }
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _name(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("target", "per_class", "method", "arm", "seed"))
 
 
 def main() -> None:
@@ -127,17 +147,18 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["simclr"], choices=sorted(METHODS))
     parser.add_argument("--arms", nargs="+", default=list(arms(1)), choices=list(arms(1)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--per-class", type=int, default=5, help="images of X a class")
     parser.add_argument("--backbone", default="resnet10")
-    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 makes a step a quarter shorter here")
     parser.add_argument("--budget", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     args.work = args.work.resolve()
     warnings.simplefilter("ignore", SimcoreWarning)
-    groups = tiny_imagenet.groups(args.data)
+    groups = tiny_imagenet.groups(args.data, per_class=args.per_class)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for method in args.methods:
         for target in args.targets:

@@ -120,16 +120,7 @@ def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, 
         "command": "python benchmarks/main_table.py --data DIR",
         "machine": machine.describe(),
         "settings": {name: getattr(args, name) for name in names} | {"methods": METHODS},
-        "rows": sorted(
-            rows,
-            key=lambda row: (
-                row["method"],
-                row["target"],
-                -row["per_class"],
-                row["seed"],
-                list(arms(1)).index(row["arm"]),
-            ),
-        ),
+        "rows": sorted(rows, key=_order),
     }
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -137,6 +128,10 @@ def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, 
 
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("target", "per_class", "method", "arm", "seed"))
+
+
+def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["method"], row["target"], row["per_class"], row["seed"], list(arms(1)).index(row["arm"])
 
 
 def main() -> None:

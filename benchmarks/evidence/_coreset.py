@@ -10,7 +10,7 @@ from typing import Any
 from _page import Interval, Results, Row, Told, by, capital, compared, listed, number, paired, table, verdict
 
 METRICS = ("linear", "knn")
-KEYS = ("target", "arm", "seed", "method", *METRICS)
+KEYS = ("target", "arm", "seed", "method", "per_class", *METRICS)
 
 
 def plain(name: str) -> str:
@@ -23,13 +23,13 @@ def accuracies(rows: Iterable[Row], metric: str) -> dict[Any, float]:
 
 
 def main_table(results: Results) -> Told:
-    """Compare every arm with random picks and with the target alone, target by target and over all."""
+    """Compare every arm with random picks and with the target alone: each size of X, each target and all of them."""
     rows: list[Row] = results["main_table"]["rows"]
     answers, tables = [], []
-    for method, of_method in by(rows, "method").items():
-        arms = by(of_method, "arm")
-        answers += [f"{method}: {sentence}" for sentence in gains_told(arms)]
-        tables += [f"**{method}**\n\n{accuracy_table(arms)}", gain_table(arms)]
+    for (method, size), of_both in by(rows, "method", "per_class").items():
+        name, arms = f"{method}, {size} images of X a class", by(of_both, "arm")
+        answers += [f"{name}: {sentence}" for sentence in gains_told(arms)]
+        tables += [f"**{name}**\n\n{accuracy_table(arms)}", gain_table(arms)]
     return Told(" ".join(answers), tuple(table for table in tables if table))
 
 

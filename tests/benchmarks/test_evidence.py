@@ -145,8 +145,8 @@ def accuracies(gain: float) -> list[dict]:
     """Rows of the main table: two targets, three arms, three seeds."""
     arms = {"x": 0.0, "x+random": 2.0, "x+simcore": 2.0 + gain}
     return [
-        {"target": target, "arm": arm, "seed": seed, "method": "simclr", "linear": 20 + over + 0.1 * seed * len(arm)}
-        | {"knn": 21 + over, "picked": 50}
+        {"target": target, "per_class": 5, "arm": arm, "seed": seed, "method": "simclr"}
+        | {"linear": 20 + over + 0.1 * seed * len(arm), "knn": 21 + over, "picked": 50}
         for target in ("pets", "food")
         for arm, over in arms.items()
         for seed in range(3)
@@ -215,6 +215,7 @@ def test_sentences_change_with_the_figures(evidence, gain, word, not_word):
     ):
         assert judged in page
         assert judged.replace(word, not_word) not in page
+    assert "simclr, 5 images of X a class" in page
     assert f"{int(gain > 0)} of 1 methods gain more" in page
     assert f"| `simclr` | resnet10 | 12.2 [11.6, 12.9] | {12 + gain:.1f} [" in page
     assert "1. abacus, 1 cores" in page

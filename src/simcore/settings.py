@@ -18,9 +18,12 @@ from simcore.errors import UsageError
 S = TypeVar("S")
 
 
-def setting(default: Any, help: str, *, choices: Sequence[str] | None = None) -> Any:
-    """Declare one field of a strategy: its default, its help line, and its allowed names if they are few."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def setting(default: Any, help: str, *, choices: Sequence[str] | None = None, metavar: str | None = None) -> Any:
+    """Declare one field of a strategy: its default, its help line, and its allowed names if they are few.
+
+    ``metavar`` stands for the value in the help of the command line, where its type does not say enough.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "metavar": metavar})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Field:
     default: Any
     help: str
     choices: tuple[str, ...] | None
+    metavar: str | None
 
     @property
     def flag(self) -> str:
@@ -57,6 +61,7 @@ def fields_of(strategy: type) -> list[Field]:
                 default=default,
                 help=field.metadata.get("help", ""),
                 choices=tuple(field.metadata["choices"]) if field.metadata.get("choices") else None,
+                metavar=field.metadata.get("metavar"),
             )
         )
     return listed

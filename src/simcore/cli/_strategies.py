@@ -73,7 +73,7 @@ def _add_flag(group: argparse._ArgumentGroup, field: Field) -> None:
 
 
 def _metavar(kind: type, field: Field) -> str | None:
-    return None if field.choices else {int: "N", float: "X"}.get(kind, "NAME")
+    return None if field.choices else field.metavar or {int: "N", float: "X"}.get(kind, "NAME")
 
 
 def strategy_from(args: argparse.Namespace, strategy: type, *, without: Collection[str] = ()) -> Any:

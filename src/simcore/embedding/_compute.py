@@ -12,12 +12,22 @@ from simcore.embedding._formats import fit_format
 from simcore.embedding._pieces import Piece
 from simcore.embedding._reading import Batch
 from simcore.embedding.encoder import Encoder
-from simcore.errors import SimcoreError
+from simcore.errors import SimcoreError, UsageError
 
 PRECISIONS = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 NOT_FINITE = "the encoder gave NaN or infinity"
 # So many images in a batch without one finite feature mean a broken network, not bad images.
 BROKEN_AFTER = 16
+
+
+def check_batching(batch_size: int, num_workers: int | None, precision: str) -> None:
+    """Refuse what no pass over images can be made with."""
+    if batch_size < 1:
+        raise UsageError(f"--batch-size is {batch_size}, but must be at least 1")
+    if num_workers is not None and num_workers < 0:
+        raise UsageError(f"--num-workers is {num_workers}, but must not be negative")
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision is '{precision}', but must be one of {', '.join(PRECISIONS)}")
 
 
 def embed_batches(

@@ -17,7 +17,7 @@ from simcore.artifacts.embeddings import STORE_FORMAT
 from simcore.artifacts.files import fingerprint
 from simcore.artifacts.parts import PartedArray
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES, check_engine
-from simcore.embedding._compute import PRECISIONS, embed_batches, forward, to_piece
+from simcore.embedding._compute import PRECISIONS, check_batching, embed_batches, forward, to_piece
 from simcore.embedding._formats import FORMATS
 from simcore.embedding._pieces import Piece, join_pieces, split_rows
 from simcore.embedding._ranks import Ranks, locked
@@ -55,14 +55,10 @@ class Embedder:
     quiet: bool = setting(False, "show no progress")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size is {self.batch_size}, but must be at least 1")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise UsageError(f"--num-workers is {self.num_workers}, but must not be negative")
+        check_batching(self.batch_size, self.num_workers, self.precision)
         check_engine(self.engine)
-        for name, allowed in (("precision", PRECISIONS), ("dtype", FORMATS)):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"--{name} is '{getattr(self, name)}', but must be one of {', '.join(allowed)}")
+        if self.dtype not in FORMATS:
+            raise UsageError(f"--dtype is '{self.dtype}', but must be one of {', '.join(FORMATS)}")
 
     def __call__(
         self, source: ImageSource | str | os.PathLike[str], out: str | os.PathLike[str] | None = None

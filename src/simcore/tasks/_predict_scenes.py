@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from simcore.embedding._compute import PRECISIONS
+from simcore.embedding._compute import PRECISIONS, check_batching
 from simcore.embedding.load import pick_device
 from simcore.errors import UsageError
 from simcore.images import ImageSource
@@ -43,10 +43,7 @@ def predict_scenes(
     are. A segmenter leaves a new folder: ``masks/NNNNNN.png`` of the images' own size, numbered by row, and
     ``predictions.json`` with the names of the classes and the id of each mask's image. Either is whole or absent.
     """
-    if batch_size < 1:
-        raise UsageError(f"--batch-size is {batch_size}, but must be at least 1")
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision is '{precision}', but must be one of {', '.join(PRECISIONS)}")
+    check_batching(batch_size, num_workers, precision)
     low, place = PRECISIONS[precision], pick_device(device)
     options = {"batch_size": batch_size, "num_workers": num_workers}
     write = _write_boxes if kind == "detector" else _write_masks

@@ -29,7 +29,7 @@ from simcore.tasks._trained import save_trained
 from simcore.tasks._tuned import check_inputs, state_folder
 from simcore.training import FitSettings, fit, make_fabric
 from simcore.training.gather import gather_items
-from simcore.training.settings import OPTIMIZERS
+from simcore.training.settings import OPTIMIZERS, PRECISIONS
 
 NUM_EXAMPLES = 12
 
@@ -85,7 +85,9 @@ class SceneTask(Task):
     schedule: str = setting("cosine", "course of the learning rate", choices=("cosine", "poly", "constant"))
     clip_grad: float = setting(0.0, "largest gradient norm, 0 for no clipping")
     backbone_lr_scale: float = setting(0.0, "learning rate of the backbone as a share of --lr; 0: it stays frozen")
-    precision: str = setting("auto", "number format of training: auto, 32, 16-mixed or bf16-mixed")
+    precision: str = setting(
+        "auto", "number format of training; auto: bf16 or fp16 AMP on CUDA, else 32", choices=PRECISIONS
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from simcore.settings import setting
 from simcore.tasks._loading import Loading
 from simcore.tasks._task import Task
 from simcore.training import FitSettings
-from simcore.training.settings import OPTIMIZERS
+from simcore.training.settings import OPTIMIZERS, PRECISIONS
 from simcore.views import WeakStrong
 
 
@@ -29,7 +29,7 @@ class TuningTask(Task):
     lr_decay_at: tuple[float, ...] = setting((0.6, 0.8), "step: shares of the epochs after which the rate falls")
     lr_decay_rate: float = setting(0.1, "factor of each fall; the cosine ends at lr times its cube")
     min_scale: float = setting(0.2, "smallest crop of a training view, as a share of the image's area")
-    precision: str = setting("auto", "number format: auto, 32, 16-mixed or bf16-mixed")
+    precision: str = setting("auto", "number format; auto: bf16 or fp16 AMP on CUDA, else 32", choices=PRECISIONS)
     cache_mb: int = setting(1024, "decoded images are kept in memory when they fit into this many MB; 0: never")
 
     def __post_init__(self) -> None:

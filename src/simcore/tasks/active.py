@@ -46,8 +46,10 @@ class ActiveLearning(ClippedTuning):
 
     acquisition: str = setting("badge", "how images to label are chosen", choices=ACQUISITIONS)
     rounds: int = setting(5, "rounds of labelling and training, with the random first one")
-    budget: str = setting("5%", "labels bought a round: a number, or a share of the labelled train images")
-    first_budget: str | None = setting(None, "labels of the first round (default: as --budget)")
+    budget: str = setting(
+        "5%", "labels bought a round: a number, or a share of the labelled train images", metavar="N|P%"
+    )
+    first_budget: str | None = setting(None, "labels of the first round (default: as --budget)", metavar="N|P%")
     tune: bool = setting(True, "train backbone and head; if not, a linear head on frozen features")
     go_on: bool = setting(True, "tune from the backbone of the round before; if not, from the encoder each time")
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -166,6 +168,28 @@ def test_a_training_whose_images_changed_is_put_aside(folder, capsys):
     assert (folder / "recipe" / "runs" / "target-seed0.former-1" / "backbone.safetensors").read_bytes() == kept
     names = sorted(p.name for p in (folder / "recipe" / "runs").iterdir())
     assert names == ["nearest-seed0", "nearest-seed0.former-1", "target-seed0", "target-seed0.former-1"]
+
+
+@pytest.mark.slow
+def test_two_processes_run_a_recipe_and_redo_it_together(folder):
+    """The second time everything is in the way and has to be cleared by one of them."""
+    text = RECIPE.replace("seeds: [0, 1]", "seeds: [0]").replace("resnet10", "test_resnet")
+    path = write(folder, text + "  finetune: {epochs: 1, batch_size: 4, num_workers: 0}\n")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "simcore"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for _ in range(2):
+        done = subprocess.run(
+            [*launch, "run", str(path), "--json"], capture_output=True, text=True, timeout=600, env=environment,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert set(json.loads(done.stdout)["figures"]) == {"target", "random", "nearest"}
+        ledgers = [json.loads(file.read_text()) for file in (folder / "recipe" / "stages").iterdir()]
+        assert len(ledgers) == 14
+        assert all(ledger["finished"] for ledger in ledgers)
+        touch(folder)
+    assert len(list((folder / "recipe" / "runs").glob("*.former-1"))) == 3
+    assert not list((folder / "recipe" / "runs").glob("*.former-2"))
 
 
 @pytest.mark.parametrize("side", ["test: gone", "train: gone"])

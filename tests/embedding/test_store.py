@@ -21,8 +21,8 @@ from PIL import Image
 from simcore.artifacts import Embeddings
 from simcore.embedding import Embedder, load_encoder
 from simcore.embedding import embedder as embedder_module
+from simcore.embedding._lock import locked
 from simcore.embedding._pieces import split_rows
-from simcore.embedding._ranks import locked
 from simcore.embedding.store import Store
 from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.images import open_images

@@ -25,6 +25,7 @@ from simcore.cli._listing import COMMANDS, chosen, completion
 from simcore.cli._parser import SWITCH
 from simcore.errors import NO_ROOM, SimcoreError, SimcoreWarning
 from simcore.progress import printable, styled
+from simcore.ranks import Ranks
 
 __all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
 
@@ -65,7 +66,8 @@ def _run(argv: Sequence[str]) -> None:
     taken = parser.take_variables()
     args = parser.parse_all(argv[1:])
     args.variables = taken
-    args.quiet = args.quiet or not _leads()
+    leads = Ranks.from_environment().leads  # errors are told by every process, the rest by one
+    args.quiet = args.quiet or not leads
     began = time.monotonic()
     if args.verbose:
         for variable, text in taken.items():
@@ -73,17 +75,12 @@ def _run(argv: Sequence[str]) -> None:
     result = command.run(args)
     if args.verbose:
         _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
-    if not _leads():
+    if not leads:
         return
     lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
     for line in lines:
         print(printable(line, kept="\n\t"))
     sys.stdout.flush()
-
-
-def _leads() -> bool:
-    """Whether this process speaks for all that torchrun started; errors are told by each."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_verbose(argv: Sequence[str]) -> bool:
@@ -98,7 +95,7 @@ def _spoken(argv: Sequence[str]) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.simplefilter("default" if _is_verbose(argv) else "ignore")
-        if _leads():
+        if os.environ.get("RANK", "0") == "0":
             warnings.simplefilter("always", SimcoreWarning)
         warnings.showwarning = _tell_warning
         yield

@@ -19,8 +19,8 @@ from simcore.artifacts.parts import PartedArray
 from simcore.cluster import ADDRESS_HELP, ENGINE_HELP, ENGINES, check_engine
 from simcore.embedding._compute import PRECISIONS, check_batching, embed_batches, forward, to_piece
 from simcore.embedding._formats import FORMATS
+from simcore.embedding._lock import locked
 from simcore.embedding._pieces import Piece, join_pieces, split_rows
-from simcore.embedding._ranks import Ranks, locked
 from simcore.embedding._reading import Batch, PieceReader, default_workers, read_batches
 from simcore.embedding._tables import describe_counts, first_skipped, rows_table
 from simcore.embedding.encoder import Encoder
@@ -29,6 +29,7 @@ from simcore.embedding.store import Store
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images.source import ImageSource
 from simcore.progress import Progress
+from simcore.ranks import Ranks
 from simcore.settings import setting
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from simcore.artifacts.files import fingerprint, read_json, write_json
 from simcore.errors import SimcoreWarning
 from simcore.images.source import ImageSource
+from simcore.ranks import Ranks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +77,22 @@ class Stage:
     costly: bool = False
 
     def run(self, out: Path) -> None:
-        """Do the work unless it is done."""
+        """Do the work unless it is done; of several processes the first clears what is in the way."""
         if not self.is_finished(out):
-            same = self._is_same(self._known(out))
-            if not same:
-                (_put_aside if self.costly else _remove)(self.output)
-            self._note(out, finished=False)
-            self.work(same)
+            self.work(self._begun(out))
         self._note(out, finished=True)
+
+    def _begun(self, out: Path) -> bool:
+        """Make way for the output; tell whether there may be something of it to resume."""
+        same = self._is_same(self._known(out))
+        ranks = Ranks.from_environment()
+        if not ranks.leads:
+            ranks.wait(lambda: not self._is_same(self._known(out)), f"rank 0 to begin {self.name}")
+            return same
+        if not same:
+            (_put_aside if self.costly else _remove)(self.output)
+        self._note(out, finished=False)
+        return same
 
     def is_finished(self, out: Path) -> bool:
         """Whether an earlier run left this very output."""

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     group = tiny_imagenet.groups(args.data)[args.target]
     target, test, labels = group.target, group.test, group.labels
     training = ["--backbone", args.backbone, "--image-size", str(args.image_size), "--batch-size", str(args.batch_size)]
-    training += ["--optimizer", args.optimizer, "--lr", str(args.lr), "--num-workers", "0", "--resume"]
+    training += ["--optimizer", args.optimizer, "--lr", str(args.lr), "--num-workers", "0", "--resume", "--moved"]
     steps = ["--max-steps", str(args.steps)]
 
     retrieval = work / "retrieval"

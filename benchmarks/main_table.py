@@ -158,7 +158,7 @@ def main() -> None:
     for method in args.methods:
         for target in args.targets:
             recipe, labels = recipe_of(args, target, groups[target], method), groups[target].labels
-            for stage in recipe.stages():
+            for stage in recipe.stages(moved=True):
                 began = time.monotonic()
                 stage.run(recipe.out)
                 print(f"{target} {method} {stage.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

@@ -69,6 +69,7 @@ def backbone(args: argparse.Namespace, train: str) -> str:
         backbone=args.backbone,
         out=out,
         resume=True,
+        moved=True,
         max_steps=args.pretrain_steps,
         batch_size=128,
         image_size=args.image_size,

@@ -61,7 +61,7 @@ def train(name: str, images: ImageSource, args: argparse.Namespace, seed: int) -
         probe_every=10,
     )
     method = registry.find("methods", name)(**CHANGED.get(name, {}))
-    pretrain(method, images, backbone=backbone, settings=settings, out=out, resume=True, quiet=True)
+    pretrain(method, images, backbone=backbone, settings=settings, out=out, resume=True, moved=True, quiet=True)
     return out
 
 

@@ -126,7 +126,15 @@ def test_a_recipe_runs_from_images_to_report_and_keeps_what_is_finished(folder, 
         folder,
         RECIPE.replace("nearest: {selector: simcore, num_clusters: 3", "nearest: {selector: simcore, num_clusters: 2"),
     )
-    assert main(["run", str(changed), "--json", "--quiet"]) == 0
+    assert main(["run", str(changed), "--json"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stage ")]
+    assert len(told) == 19
+    assert told[0] == "stage 1 of 19: retrieval is finished and kept"
+    assert [line for line in told if "kept" not in line] == [
+        f"stage {number} of 19: {what}-nearest-seed{seed}{task}"
+        for seed, first in ((0, 9), (1, 17))
+        for number, (what, task) in enumerate((("select", ""), ("pretrain", ""), ("evaluate", "-knn")), first)
+    ]
     redone = {p.parent.name for p, when in runs.items() if p.stat().st_mtime_ns != when}
     assert redone == {"nearest-seed0", "nearest-seed1"}
 

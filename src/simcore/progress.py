@@ -31,6 +31,13 @@ def printable(text: str, *, kept: str = "") -> str:
     return text.translate({ord(c): c.encode("unicode_escape").decode("ascii") for c in steering})
 
 
+def tell(line: str) -> None:
+    """Write a line on stderr, if anyone still reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
 def _is_live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 

@@ -24,7 +24,7 @@ from simcore.cli._command import Command, parser_for
 from simcore.cli._listing import COMMANDS, chosen, completion
 from simcore.cli._parser import SWITCH
 from simcore.errors import NO_ROOM, SimcoreError, SimcoreWarning
-from simcore.progress import printable, styled
+from simcore.progress import printable, styled, tell
 from simcore.ranks import Ranks
 
 __all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(argv)
         except SimcoreError as error:
             if _is_verbose(argv):
-                _tell(traceback.format_exc().rstrip())
+                tell(traceback.format_exc().rstrip())
             return _failed(str(error), error.exit_code)
         except KeyboardInterrupt:
-            _tell("simcore: interrupted; run the same command again to go on")
+            tell("simcore: interrupted; run the same command again to go on")
             return 128 + signal.SIGINT
         except BrokenPipeError:
             # Whoever read stdout has left, with what they wanted; nothing more can be said there.
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(why: str, code: int) -> int:
-    _tell(f"simcore: {styled('error:', 'red')} {printable(why)}")
+    tell(f"simcore: {styled('error:', 'red')} {printable(why)}")
     return code
 
 
@@ -71,10 +71,10 @@ def _run(argv: Sequence[str]) -> None:
     began = time.monotonic()
     if args.verbose:
         for variable, text in taken.items():
-            _tell(f"{variable}={text}")
+            tell(f"{variable}={text}")
     result = command.run(args)
     if args.verbose:
-        _tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
+        tell(f"{parser.prog}: {time.monotonic() - began:.1f} s")
     if not leads:
         return
     lines = [json.dumps(result, ensure_ascii=False)] if args.json else command.show(result)
@@ -104,10 +104,4 @@ def _spoken(argv: Sequence[str]) -> Iterator[None]:
 def _tell_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Say a warning in one line; those of other libraries only get here when asked for."""
     whose = "" if issubclass(category, SimcoreWarning) else f"{category.__name__}: "
-    _tell(f"{styled('warning:', 'yellow')} {whose}{printable(str(message))}")
-
-
-def _tell(line: str) -> None:
-    """Write a line on stderr, if anyone still reads it."""
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
+    tell(f"{styled('warning:', 'yellow')} {whose}{printable(str(message))}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from simcore.embedding.load import pick_device
 from simcore.embedding.store import Store
 from simcore.errors import BadDataError, SimcoreError, SimcoreWarning, UsageError
 from simcore.images.source import ImageSource
-from simcore.progress import Progress
+from simcore.progress import Progress, tell
 from simcore.ranks import Ranks
 from simcore.settings import setting
 
@@ -126,7 +125,7 @@ class Embedder:
             warnings.warn(f"{error}; it is made again", SimcoreWarning, stacklevel=5)
             return None
         if not self.quiet:
-            sys.stderr.write(f"embed: {store.path} is complete, nothing to do\n")
+            tell(f"embed: {store.path} is complete, nothing to do")
         return ready
 
     def _prepare(self, store: Store, ranks: Ranks) -> None:

@@ -13,6 +13,7 @@ import yaml
 from simcore import pipeline, registry
 from simcore.errors import SimcoreError, UsageError
 from simcore.outcome import Outcome
+from simcore.progress import printable, tell
 from simcore.recipe._parts import Arm, Evaluation, Training
 from simcore.recipe._reader import Reader, lines_of
 from simcore.recipe._stage import Layout, Stage
@@ -60,7 +61,11 @@ class Recipe:
         ``moved`` keeps what was made before the images were copied or moved, so that their files have other dates.
         """
         # All of them are laid out first, so that a source that cannot be opened is told before anything is trained.
-        for stage in list(self.stages(quiet=quiet, moved=moved)):
+        stages = list(self.stages(quiet=quiet, moved=moved))
+        for number, stage in enumerate(stages, 1):
+            if not quiet:
+                kept = " is finished and kept" if stage.is_finished(self.out) else ""
+                tell(printable(f"stage {number} of {len(stages)}: {stage.name}{kept}"))
             stage.run(self.out)
         outcome = Outcome.gather(self.out, arms=[arm.name for arm in self.arms], seeds=self.seeds, tasks=self._tasks())
         return outcome.with_page(self._report(outcome))

@@ -32,6 +32,7 @@ class Section:
     command: str  # shown where a result file names none
     cannot: str  # what the measurement cannot show
     tell: Callable[[Results], Told]
+    in_readme: bool = True
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ SECTIONS = (
         command="python benchmarks/fine_grained.py --data DIR",
         cannot=f"{SMALL} ones. A gain of a few points between arms is within the error of the test set.",
         tell=coreset.fine_grained,
+        in_readme=False,
     ),
     Section(
         question="Which selector finds most of what the target wants?",
@@ -77,6 +78,7 @@ SECTIONS = (
         command="python benchmarks/views/throughput.py",
         cannot="GPUs; other recipes than SimCLR's two views.",
         tell=costs.views,
+        in_readme=False,
     ),
     Section(
         question="What does decoding cost?",
@@ -84,6 +86,7 @@ SECTIONS = (
         command="python benchmarks/decoding/codecs.py",
         cannot="Other formats than JPEG. The bare decoders neither check that a file is whole nor turn it upright.",
         tell=costs.decoding,
+        in_readme=False,
     ),
     Section(
         question="How long does it take to open many files and shards?",
@@ -91,6 +94,7 @@ SECTIONS = (
         command="python benchmarks/decoding/listing.py",
         cannot="Network file systems and object stores.",
         tell=costs.listing,
+        in_readme=False,
     ),
     Section(
         question="How long does it take to start?",

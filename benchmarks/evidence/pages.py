@@ -119,7 +119,7 @@ def page(results: Results) -> str:
 
 
 def readme_table(results: Results) -> str:
-    """One line a question; links lead to the page."""
+    """One line a question that a newcomer has; links lead to the page."""
     lines = [
         [
             section.question,
@@ -127,6 +127,7 @@ def readme_table(results: Results) -> str:
             f"[figures](docs/evidence.md#{anchor(section)})",
         ]
         for section, _, answer in told(results)
+        if section.in_readme
     ]
     return table(["question", "answer", ""], lines)
 

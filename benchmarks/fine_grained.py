@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     shell.simcore(
         "pretrain", "--target", target, *training, "--max-steps", str(args.retrieval_steps), "--out", str(retrieval)
     )
-    shell.simcore("embed", target, "--encoder", str(retrieval), "--out", str(work / "x"))
-    shell.simcore("embed", group.pool, "--encoder", str(retrieval), "--out", str(work / "u"))
+    shell.simcore("embed", target, "--encoder", str(retrieval), "--moved", "--out", str(work / "x"))
+    shell.simcore("embed", group.pool, "--encoder", str(retrieval), "--moved", "--out", str(work / "u"))
 
     figures: dict[str, Any] = {
         "base_rate": base_rate(work / "u", work / "x", labels),

@@ -34,6 +34,7 @@ from simcore.recipe import Layout, Recipe
 from tiny_imagenet import Group
 
 RESULT = Path(__file__).parent / "results" / "main_table.json"
+SETTINGS = ("backbone", "image_size", "batch_size", "steps", "precision", "budget")
 METRICS = {"knn": "top1_k20", "linear": "top1"}
 # What is not the methods' own: a width that a CPU cannot carry, and a temperature for few negatives.
 METHODS: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.2}, "byol": {"hidden_dim": 1024}}
@@ -106,20 +107,21 @@ def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[
 
 
 def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
-    """Renew the result file; rows of targets, sizes, methods and arms not asked for this time stay."""
-    kept = json.loads(args.out.read_text())["rows"] if args.out.is_file() else []
+    """Renew the result file; rows of targets, sizes, methods and arms not asked for stay, if made in the same way."""
+    settings = {name: getattr(args, name) for name in SETTINGS} | {"methods": METHODS}
+    before = json.loads(args.out.read_text()) if args.out.is_file() else {}
+    kept = before["rows"] if before.get("settings") == settings else []
     rows = [
         {"target": target, "per_class": args.per_class, "method": method, **row}
         for (target, method), part in found.items()
         for row in part
     ]
     rows += [row for row in kept if _name(row) not in {_name(new) for new in rows}]
-    names = ("backbone", "image_size", "batch_size", "steps", "precision", "budget")
     result = {
         "what": (__doc__ or "").partition("\n")[0],
         "command": "python benchmarks/main_table.py --data DIR",
         "machine": machine.describe(),
-        "settings": {name: getattr(args, name) for name in names} | {"methods": METHODS},
+        "settings": settings,
         "rows": sorted(rows, key=_order),
     }
     args.out.parent.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -163,6 +164,22 @@ def test_moved_images_redo_nothing_if_that_is_said(folder, capsys):
     assert redone == {"target-seed0"}
     assert main(["run", str(path), "--dry-run", "--json"]) == 0  # it is said once
     assert all(stage["finished"] for stage in json.loads(capsys.readouterr().out)["stages"])
+
+
+def test_a_pool_that_lies_elsewhere_now_is_told_to_its_coresets_alone(folder, capsys):
+    text = RECIPE.replace("seeds: [0, 1]", "seeds: [0]").replace("  random: {budget: 6}\n", "")
+    assert main(["run", str(write(folder, text)), "--quiet"]) == 0
+    coreset = folder / "recipe" / "coresets" / "nearest-seed0.parquet"
+    before = Selection.load(coreset)
+    weights = (folder / "recipe" / "runs" / "nearest-seed0" / "backbone.safetensors").stat().st_mtime_ns
+    shutil.copytree(folder / "u", folder / "v", copy_function=shutil.copyfile)
+    shutil.rmtree(folder / "u")
+    assert main(["run", str(write(folder, text.replace("pool: u", "pool: v"))), "--moved", "--quiet"]) == 0
+    after = Selection.load(coreset)
+    assert after.ids == before.ids
+    assert {str(Path(uri).parent) for uri in after.uris} == {str(folder / "v")}
+    assert (folder / "recipe" / "runs" / "nearest-seed0" / "backbone.safetensors").stat().st_mtime_ns == weights
+    assert "put aside" not in capsys.readouterr().err
 
 
 def test_a_training_whose_images_changed_is_put_aside(folder, capsys):

@@ -26,7 +26,18 @@ def train(args: argparse.Namespace, name: str, *source: str) -> str:
     """Pretrain by SimCLR; give the encoder's folder."""
     out = str(args.work / f"run-{name}")
     size = ["--backbone", args.backbone, "--image-size", str(args.image_size), "--batch-size", str(args.batch_size)]
-    rule = ["--optimizer", "adam", "--lr", "1e-3", "--max-steps", str(args.steps), "--num-workers", "0", "--resume"]
+    rule = [
+        "--optimizer",
+        "adam",
+        "--lr",
+        "1e-3",
+        "--max-steps",
+        str(args.steps),
+        "--num-workers",
+        "0",
+        "--resume",
+        "--moved",
+    ]
     simcore("pretrain", *source, *size, *rule, "--out", out)
     return out
 
@@ -35,7 +46,7 @@ def embed(args: argparse.Namespace, name: str, encoder: str) -> None:
     """Embed both sets into ``WORK/tiny-NAME`` and ``WORK/cifar-NAME``."""
     extra = ["--image-size", str(args.image_size)] if ":" in encoder else []
     for place, source in (("tiny", f"{args.tiny}/train-*.parquet"), ("cifar", f"wds:{args.cifar}/cifar10-*.tar")):
-        simcore("embed", source, "--encoder", encoder, *extra, "--out", str(args.work / f"{place}-{name}"))
+        simcore("embed", source, "--encoder", encoder, *extra, "--moved", "--out", str(args.work / f"{place}-{name}"))
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ def _pretrained(args: argparse.Namespace, pool: ImageSource, seed: int) -> Path:
     """Pretrain a backbone, unless it is there already."""
     run = args.work / f"simclr-{args.backbone}-{args.side}-{len(pool)}-{args.pretrain_epochs}epochs-seed{seed}"
     settings = {"epochs": args.pretrain_epochs, "image_size": args.side, "batch_size": 60, "lr": 1e-3, "seed": seed}
-    more = {"optimizer": "adam", "device": args.device, "num_workers": 0, "resume": True, "quiet": True}
+    more = {"optimizer": "adam", "device": args.device, "num_workers": 0, "resume": True, "moved": True, "quiet": True}
     with _timed(run) if not (run / "backbone.safetensors").is_file() else contextlib.nullcontext():
         pipeline.pretrain(SimCLR(), pool, backbone=args.backbone, out=run, **settings, **more)
     return run

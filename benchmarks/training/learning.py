@@ -40,7 +40,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "simsiam": {"hidden_dim": 1024, "predictor_dim": 1024},
     "swav": {"hidden_dim": 512, "projection_dim": 128, "num_local_crops": 2},
 }
-SETTINGS = ("epochs", "batch_size", "lr", "precision")
+SETTINGS = ("image_size", "epochs", "batch_size", "lr", "precision")
 VIT = {"mae": ("dino_vit_t16", 64)}
 
 
@@ -112,7 +112,9 @@ def main() -> None:
     torch.set_num_threads(1)
     group = tiny_imagenet.groups(args.data)[args.target]
     images, test = open_images(group.target), open_images(group.held_out) + open_images(group.test)
-    found: dict[str, Any] = json.loads(args.out.read_text())["methods"] if args.out.is_file() else {}
+    settings = {"optimizer": "adam"} | {name: getattr(args, name) for name in SETTINGS}
+    before = json.loads(args.out.read_text()) if args.out.is_file() else {}
+    found: dict[str, Any] = before["methods"] if before.get("settings") == settings else {}
     for name in args.methods:
         found[name] = study(name, images, test, args)
         result = {
@@ -122,7 +124,7 @@ def main() -> None:
             "num_images": len(images),
             "num_test": len(test),
             "chance": round(100 / len(group.wnids), 1),
-            "settings": {"optimizer": "adam"} | {name: getattr(args, name) for name in SETTINGS},
+            "settings": settings,
             "changed": CHANGED,
             "machine": machine.describe(),
             "methods": dict(sorted(found.items())),

@@ -95,7 +95,9 @@ class Resampling:
 
     def _chosen(self, encoder: Encoder) -> Selection:
         known, wanted = (
-            pipeline.embed(images, encoder=encoder, out=self.out / "stores" / side, overwrite=True, **self.embed)
+            pipeline.embed(
+                images, encoder=encoder, out=self.out / "stores" / side, overwrite=True, moved=True, **self.embed
+            )
             for side, images in (("target", self.target), ("pool", self.pool))
         )
         chosen = pipeline.select(known, wanted, selector=self.selector, budget=self.budget)

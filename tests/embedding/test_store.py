@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from simcore.embedding._lock import locked
 from simcore.embedding._pieces import split_rows
 from simcore.embedding.store import Store
 from simcore.errors import SimcoreError, SimcoreWarning
-from simcore.images import open_images
+from simcore.images import open_images, open_uris
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -49,7 +50,7 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 pipe.send("ready")
 try:
-    embedder = Embedder(encoder, num_workers=num_workers, batch_size=16, overwrite=overwrite, quiet=True)
+    embedder = Embedder(encoder, num_workers=num_workers, batch_size=16, overwrite=overwrite, moved=moved, quiet=True)
     embedder(open_images(source), out)
     pipe.send("done")
 except SimcoreError as error:
@@ -60,12 +61,12 @@ except SimcoreError as error:
 class Child:
     """An embedding process of its own, started from a server that has torch loaded already."""
 
-    def __init__(self, source, out, *, num_workers=0, min_rows=8, limit=0, overwrite=False, **environment):
+    def __init__(self, source, out, *, num_workers=0, min_rows=8, limit=0, overwrite=False, moved=False, **environment):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["simcore.embedding", "simcore.images"])
         self.pipe, theirs = context.Pipe(duplex=False)
         given = {"source": str(source), "out": str(out), "num_workers": num_workers, "min_rows": min_rows}
-        given |= {"limit": limit, "overwrite": overwrite, "environment": environment, "pipe": theirs}
+        given |= {"limit": limit, "overwrite": overwrite, "moved": moved, "environment": environment, "pipe": theirs}
         self.process = context.Process(target=exec, args=(PROGRAM, given))
         self.process.start()
         theirs.close()
@@ -253,6 +254,38 @@ def test_a_store_of_moved_images_goes_on_if_that_is_said(
     said, before = json.loads(now["store.json"]), json.loads(first["store.json"])
     assert said == {**before, "source_fingerprint": moved.fingerprint}
     assert quiet(Embedder(encoder, quiet=True), moved, out).fingerprint == made.fingerprint  # it is said once
+
+
+@pytest.mark.parametrize("copy", [shutil.copyfile, shutil.copy2])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_store_of_images_that_lie_elsewhere_now_says_where(
+    images, encoder, tmp_path, monkeypatch, whole, finished, copy
+):
+    """A copy with new dates has to be told as such, one that kept its dates has not."""
+    out = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        if not finished:
+            interrupt_after(patch, "add", 3)
+        with contextlib.nullcontext() if finished else pytest.raises(Interrupted):
+            quiet(Embedder(encoder, quiet=True, num_workers=0), images, out)
+    shutil.copytree(tmp_path / "images", tmp_path / "copy", copy_function=copy)
+    shutil.rmtree(tmp_path / "images")
+    moved = copy is shutil.copyfile
+    quiet(Embedder(encoder, quiet=True, moved=moved, num_workers=0), open_images(tmp_path / "copy"), out)
+    reopened = open_uris(Embeddings.load(out))
+    assert len(reopened) == 59
+    names = [f"img_{number:05d}.jpg" for number in range(60) if number != 13]
+    assert [Path(uri).name for uri in reopened.table["uri"].to_pylist()] == names
+    assert [reopened.read(row) for row in range(59)] == [(tmp_path / "copy" / name).read_bytes() for name in names]
+
+
+def test_processes_adopt_a_store_together(make_folder, tmp_path, contents):
+    folder, out = make_folder(60), tmp_path / "store"
+    assert Child(folder, out).outcome() == "done"
+    touch(folder)
+    ranks = [Child(folder, out, moved=True, RANK=str(rank), WORLD_SIZE="3") for rank in range(3)]
+    assert [rank.outcome() for rank in ranks] == ["done"] * 3
+    assert Embeddings.load(out).info["source_fingerprint"] == open_images(folder).fingerprint
 
 
 def test_moved_images_must_be_the_same_in_all_else(images, encoder, tmp_path, contents, whole):

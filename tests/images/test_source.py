@@ -13,7 +13,7 @@ import pytest
 
 from simcore.artifacts import Selection
 from simcore.errors import SimcoreError, UsageError
-from simcore.images import ImageFault, ImageSource, open_images
+from simcore.images import ImageFault, ImageSource, open_images, open_uris
 
 
 def ids(source: ImageSource) -> list[str]:
@@ -158,6 +158,42 @@ def test_without_dates_names_sizes_and_labels_still_count(make):
     files[2].rename(make.root / "loose" / "a" / "2.png")
     seen.append(open_images(make.root / "loose").undated)
     assert len(set(seen)) == 4
+
+
+def test_without_dates_members_and_masks_still_count(make):
+    """Members that fill as many blocks of a shard as before, and masks that another tool wrote anew or not at all."""
+    shard = make.tar("s.tar", make.samples(3))
+    before, size = open_images(shard).undated, shard.stat().st_size
+    make.tar("s.tar", [(name, data + b"0") for name, data in make.samples(3)])
+    assert shard.stat().st_size == size
+    assert open_images(shard).undated != before
+
+    for name in ("a", "b"):
+        make.put(f"pairs/images/{name}.png", make.png(1))
+        make.put(f"pairs/masks/{name}.png", make.png(2))
+    seen = [open_images(f"masks:{make.root / 'pairs'}").undated]
+    make.put("pairs/masks/b.png", make.png(2) + b"0")
+    seen.append(open_images(f"masks:{make.root / 'pairs'}").undated)
+    (make.root / "pairs" / "masks" / "b.png").unlink()
+    seen.append(open_images(f"masks:{make.root / 'pairs'}").undated)
+    assert len(set(seen)) == 3
+
+
+def test_the_fingerprint_of_a_coreset_notices_rewritten_files(make):
+    file = make.put("loose/0.png", make.png(0))
+    source = open_images(make.root / "loose")
+    coreset = Selection(
+        indices=np.zeros(1, np.int64), rounds=np.ones(1, np.int32), clusters=np.zeros(1, np.int32),
+        similarities=np.ones(1, np.float32), stop_reason="budget", ids=tuple(ids(source)),
+        uris=tuple(source.table["uri"].to_pylist()),
+    )  # fmt: skip
+    before = open_uris(coreset)
+    os.utime(file, ns=(5, 5))
+    dated = open_uris(coreset)
+    file.write_bytes(make.png(0) + b"0")
+    longer = open_uris(coreset)
+    assert len({before.fingerprint, dated.fingerprint, longer.fingerprint}) == 3
+    assert before.undated == dated.undated != longer.undated
 
 
 def test_joined_sources(make, labelled):

@@ -248,7 +248,12 @@ def test_a_run_on_moved_images_goes_on_if_that_is_said(folder: Folder, tmp_path:
     run = go("cut", resume=True, moved=True)
     assert same(weights(run.weights), weights(whole.weights))
     assert go("cut", resume=True).finished  # it is said once
+    versions = {**whole.config, "versions": {"simcore": "0.0.9"}}
+    (whole.path / "config.yaml").write_text(yaml.safe_dump(versions))
     assert go("whole", resume=True, moved=True).finished
+    noted = Checkpoint.load(whole.path).config
+    assert noted["versions"] == {"simcore": "0.0.9"}  # which trained it
+    assert noted["parents"] == run.config["parents"]
     assert go("whole", resume=True).finished
     (place / "000.png").write_bytes((place / "000.png").read_bytes() + b"0")
     with pytest.raises(SimcoreError, match=r"other settings \(parents\.images was"):

@@ -25,7 +25,7 @@ from simcore.cli._listing import COMMANDS, chosen, completion
 from simcore.cli._parser import SWITCH
 from simcore.errors import NO_ROOM, SimcoreError, SimcoreWarning
 from simcore.progress import printable, styled, tell
-from simcore.ranks import Ranks
+from simcore.ranks import speaks_for_all
 
 __all__ = ["COMMANDS", "Command", "completion", "main", "parser_for"]
 
@@ -66,7 +66,7 @@ def _run(argv: Sequence[str]) -> None:
     taken = parser.take_variables()
     args = parser.parse_all(argv[1:])
     args.variables = taken
-    leads = Ranks.from_environment().leads  # errors are told by every process, the rest by one
+    leads = speaks_for_all()  # warnings and errors, which may be of its share alone, are told by every process
     args.quiet = args.quiet or not leads
     began = time.monotonic()
     if args.verbose:
@@ -95,8 +95,7 @@ def _spoken(argv: Sequence[str]) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.simplefilter("default" if _is_verbose(argv) else "ignore")
-        if os.environ.get("RANK", "0") == "0":
-            warnings.simplefilter("always", SimcoreWarning)
+        warnings.simplefilter("always", SimcoreWarning)
         warnings.showwarning = _tell_warning
         yield
 

@@ -98,11 +98,7 @@ class Embedder:
         ranks, store = Ranks.from_environment(), Store(out, self._plan(images), images.table)
         if self.engine == "ray" and ranks.world > 1:
             raise UsageError("--engine ray shares the work out by itself; run it without torchrun")
-        if self.moved and store.only_dates_changed():
-            with locked(store.lock_path(ranks.rank), f"the store {out}"):
-                store.adopt()
-            if store.is_sound():
-                store.clear_working()
+        self._adopt(store, ranks)
         ready = self._if_complete(store)
         if ready is not None:
             return ready
@@ -115,6 +111,21 @@ class Embedder:
             self._prepare(store, ranks)
             self._fill(images, store, ranks)
         return store.load()
+
+    def _adopt(self, store: Store, ranks: Ranks) -> None:
+        """Take over a store of images that were moved or, if that was said, copied; one process does it for all."""
+
+        def other() -> bool:
+            return store.lies_elsewhere() or (self.moved and store.only_dates_changed())
+
+        if not ranks.leads:
+            ranks.wait(other, f"rank 0 to take over {store.path}")
+            store.recognise()
+        elif other():
+            with locked(store.lock_path(ranks.rank), f"the store {store.path}"):
+                store.adopt()
+            if store.is_sound():
+                store.clear_working()
 
     def _if_complete(self, store: Store) -> Embeddings | None:
         if store.state() != "complete":

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from simcore.artifacts import Embeddings
@@ -51,10 +52,7 @@ class Store:
     def __init__(self, path: Path, plan: Mapping[str, Any], listing: pa.Table) -> None:
         self.path, self.plan, self.listing = path, dict(plan), listing
         self.working = path / WORKING
-        known = self._known()
-        if self._equals(known, DATED):
-            self.plan["fingerprint"] = known.get("fingerprint")  # which an adopted store keeps
-        self._key = str(self.plan["fingerprint"])
+        self.recognise()
         self.pieces = split_rows(listing.num_rows)
         self._per_part = max(MIN_PART_ROWS // len(self.pieces[0]), -(-len(self.pieces) // MAX_PARTS))
         numbers = range(len(self.pieces))
@@ -91,13 +89,49 @@ class Store:
         known = self._known()
         return not self._equals(known, DATED) and self._equals(known, UNDATED)
 
-    def adopt(self) -> None:
-        """Take the existing store for the one planned; its fingerprint stays, so that its coresets still know it."""
+    def lies_elsewhere(self) -> bool:
+        """Whether the existing store is the one planned and complete, but says that its images lie at another place."""
         known = self._known()
+        if not (known.get("complete") and self._equals(known, DATED)):
+            return False
+        try:
+            with pq.ParquetFile(self.path / "rows.parquet") as table:
+                first = table.read_row_group(0, columns=["id", "uri"]).slice(0, 1).to_pylist()[0]
+        except (OSError, pa.ArrowException):
+            return False  # whoever opens the store says what is damaged
+        there = pc.index(self.listing["id"], first["id"]).as_py()
+        return bool(there >= 0 and self.listing["uri"][there].as_py() != first["uri"])
+
+    def adopt(self) -> None:
+        """Make the existing store the one planned; its fingerprint stays, so that its coresets still know it."""
+        known = self._known()
+        if known.get("complete"):
+            self._readdress()
         renewed = {name: self.plan[name] for name in ("source", DATED)}
         write_json(self.path / "store.json", {**known, **renewed})
-        self.plan["fingerprint"] = known["fingerprint"]
-        self._key = str(known["fingerprint"])
+        self.recognise()
+
+    def recognise(self) -> None:
+        """Take over the fingerprint of an existing store of this plan: an adopted one has that of before."""
+        known = self._known()
+        if self._equals(known, DATED):
+            self.plan["fingerprint"] = known["fingerprint"]
+        self._key = str(self.plan["fingerprint"])
+
+    def _readdress(self) -> None:
+        """Write into the table of rows where the images lie now."""
+        place, column = self.path / "rows.parquet", ROWS_SCHEMA.get_field_index("uri")
+        skipped = pq.read_table(self.path / "skipped.parquet", columns=["id"])["id"]
+        uris = self.listing["uri"].filter(pc.invert(pc.is_in(self.listing["id"], value_set=skipped)))
+        with (
+            pq.ParquetFile(place) as table,
+            written_aside(place) as aside,
+            pq.ParquetWriter(aside, ROWS_SCHEMA, compression="zstd") as writer,
+        ):
+            for number in range(table.num_row_groups):
+                group = table.read_row_group(number)
+                there = uris.slice(group["row"][0].as_py(), len(group))
+                writer.write_table(group.set_column(column, ROWS_SCHEMA.field(column), there))
 
     def begin(self) -> None:
         """Make the folder an unfinished store of this plan, and remove what was made from something else.

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 MASK, MASK_STAMP = "mask", "mask_stamp"  # where a row's mask lies, and its size and modification stamp
-DATED_COLUMNS = (MASK, MASK_STAMP)
 
 
 def digestible(listing: pa.Table, known: Sequence[str]) -> Iterator[Any]:
@@ -33,6 +32,15 @@ def _values(column: pa.Array) -> Iterator[Any]:
         yield "\n".join(text or "" for text in column.to_pylist())
     else:
         yield np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def undated(listing: pa.Table) -> pa.Table:
+    """Give a listing whose masks are told by their files' names and sizes, without folders and dates."""
+    for name, told in ((MASK, r"^.*/"), (MASK_STAMP, r":.*$")) if MASK in listing.column_names else ():
+        place = listing.column_names.index(name)
+        kept = pc.replace_substring_regex(listing[name], pattern=told, replacement="")
+        listing = listing.set_column(place, name, kept)
+    return listing
 
 
 def relabelled(listing: pa.Table, numbers: pa.Array) -> pa.Table:

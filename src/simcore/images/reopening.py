@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from simcore.errors import SimcoreError
+from simcore.images.faults import Unreadable
 from simcore.images.names import unescape
 from simcore.images.parquet import reader_of_tables
 from simcore.images.row_groups import ParquetReader
 from simcore.images.shards import TarReader, member_places
 from simcore.images.single_files import FileReader
 from simcore.images.source import ImageSource, listing_of
-from simcore.images.storage import is_remote
+from simcore.images.storage import is_remote, stamp_of
 
 if TYPE_CHECKING:
     from simcore.artifacts import Embeddings, Selection
@@ -34,6 +36,8 @@ def open_uris(given: Selection | Embeddings) -> ImageSource:
     unit, first, second = (np.zeros(len(uris), np.int64), *np.full((2, len(uris)), -1))
     tar_reader = _resolve_tars(uris, np.flatnonzero(reader == 1), unit, first, second)
     table_reader = _resolve_rows(uris, np.flatnonzero(reader == 2), unit, first)
+    if not hasattr(given, "table"):  # a coreset; one look at each file of a whole pool would take too long
+        _stamp_files(uris, np.flatnonzero(reader == 0), first, second)
     listing = listing_of(
         ids=ids, uris=pa.array(uris, pa.string()), labels=labels, units=unit, firsts=first, seconds=second
     )
@@ -52,6 +56,14 @@ def _columns(given: Selection | Embeddings) -> tuple[str, pa.Array, list[str], p
     place = getattr(given, "path", None)
     name = str(place) if place else f"{len(uris):,} chosen images"
     return name, _plain(table["id"]), uris, _plain(labels), given.classes
+
+
+def _stamp_files(uris: list[str], rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Note size and modification stamp of local files, so that a change shows in the fingerprint."""
+    for row in rows:
+        if not is_remote(uris[row]):
+            with contextlib.suppress(Unreadable):
+                first[row], second[row] = stamp_of(unescape(uris[row]))
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -95,6 +95,7 @@ class ParquetReader:
     groups: tuple[tuple[Group, ...], ...]
     fingerprint: str
     undated: str
+    stamps_rows: bool = False
     _kept: _KeptPieces = dataclasses.field(default_factory=lambda: _KeptPieces(), compare=False, repr=False)
 
     def read(self, place: Place, limits: Limits) -> bytes:

@@ -35,6 +35,7 @@ class TarReader:
     shards: tuple[str, ...]
     fingerprint: str
     undated: str
+    stamps_rows: bool = False
 
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one member."""

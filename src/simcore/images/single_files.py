@@ -20,6 +20,7 @@ class FileReader:
 
     fingerprint: str = "files"
     undated: str = "files"
+    stamps_rows: bool = True
 
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one file; a name that differs only in its Unicode form (NFC, NFD) is found too."""

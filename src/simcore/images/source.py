@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from simcore.artifacts._html import card
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
-from simcore.images.annotations import DATED_COLUMNS, digestible, relabelled
+from simcore.images.annotations import digestible, relabelled, undated
 from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Reader(Protocol):
     @property
     def undated(self) -> str:
         """The same without their modification stamps."""
+        ...
+
+    @property
+    def stamps_rows(self) -> bool:
+        """Whether ``second`` of a row is the modification stamp of its file."""
         ...
 
     def read(self, place: Place, limits: Limits) -> bytes:
@@ -166,7 +171,7 @@ class ImageSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of ids, labels, sizes and modification stamps: equal while nothing was added, removed or rewritten."""
-        return self._digest("second", readers=[reader.fingerprint for reader in self.readers])
+        return self._digest(self._numbers("second"), [reader.fingerprint for reader in self.readers], self.listing)
 
     @functools.cached_property
     def undated(self) -> str:
@@ -174,14 +179,16 @@ class ImageSource:
 
         A file that was rewritten in the same length goes unnoticed.
         """
-        return self._digest(readers=[reader.undated for reader in self.readers], without=DATED_COLUMNS)
+        stamped = np.array([reader.stamps_rows for reader in self.readers])[self._numbers("reader")]
+        seconds = np.where(stamped, -1, self._numbers("second"))
+        return self._digest(seconds, [reader.undated for reader in self.readers], undated(self.listing))
 
-    def _digest(self, *more_numbers: str, readers: list[str], without: Sequence[str] = ()) -> str:
+    def _digest(self, seconds: npt.NDArray[np.int64], readers: list[str], listing: pa.Table) -> str:
         ids = self.listing["id"]
         lengths = np.asarray(pc.binary_length(ids).to_numpy(), np.int64)
         text = b"".join(chunk_bytes(chunk) for chunk in ids.chunks)
-        numbers = [self._numbers(name) for name in ("label", "unit", "first", *more_numbers)]
-        more = list(digestible(self.listing, [*LISTING_SCHEMA.names, *without]))
+        numbers = [*(self._numbers(name) for name in ("label", "unit", "first")), seconds]
+        more = list(digestible(listing, LISTING_SCHEMA.names))
         more += [self.mask_classes] if self.mask_classes else []
         return fingerprint(text, lengths, *numbers, readers, self.classes, *more)
 

@@ -65,6 +65,7 @@ class Stage:
     Attributes:
         key: what the output is made from; an earlier output of another key is made anew.
         work: does it; is told whether it may resume.
+        images_at: where the images lie that the output names, if it names any; only written anew if they lie elsewhere.
         moved: take an earlier output for this one, too, if only the dates of the images' files changed.
         costly: put an output of another key aside instead of removing it.
     """
@@ -73,6 +74,7 @@ class Stage:
     key: Key
     output: Path
     work: Callable[[bool], Any]
+    images_at: str = ""
     moved: bool = False
     costly: bool = False
 
@@ -80,7 +82,8 @@ class Stage:
         """Do the work unless it is done; of several processes the first clears what is in the way."""
         if not self.is_finished(out):
             self.work(self._begun(out))
-        self._note(out, finished=True)
+        if Ranks.from_environment().leads:
+            self._note(out, finished=True)
 
     def _begun(self, out: Path) -> bool:
         """Make way for the output; tell whether there may be something of it to resume."""
@@ -97,13 +100,15 @@ class Stage:
     def is_finished(self, out: Path) -> bool:
         """Whether an earlier run left this very output."""
         known = self._known(out)
-        return bool(self._is_same(known) and known.get("finished") and self.output.exists())
+        there = known.get("images_at", "") == self.images_at
+        return bool(self._is_same(known) and there and known.get("finished") and self.output.exists())
 
     def _is_same(self, known: dict[str, Any]) -> bool:
         return known.get("key") == self.key.dated or (self.moved and known.get("undated") == self.key.undated)
 
     def _note(self, out: Path, *, finished: bool) -> None:
-        noted = {"key": self.key.dated, "undated": self.key.undated, "finished": finished}
+        key = {"key": self.key.dated, "undated": self.key.undated}
+        noted = key | ({"images_at": self.images_at} if self.images_at else {}) | {"finished": finished}
         if noted != self._known(out):
             write_json(self._ledger(out), noted)
 

@@ -58,6 +58,7 @@ class Stages:
             yield Stage(
                 name=f"embed-{side}",
                 key=self._store_key(side),
+                images_at=str(getattr(recipe, side)),
                 output=place,
                 work=functools.partial(self._embed, getattr(recipe, side), encoder, place),
                 moved=self.moved,
@@ -78,9 +79,9 @@ class Stages:
             added = Added(self.recipe.pool, self._source("pool"))
         if arm.kind == "selector":
             place = self.layout.coreset(arm.name, seed)
-            stage = self._selection(arm.seeded(seed), arm.budget, f"select-{arm.name}-seed{seed}", place)
-            added = Added(place, stage.key)
-            yield stage
+            selector = arm.seeded(seed)
+            added = Added(place, self._choice_key(selector, arm.budget))
+            yield self._selection(selector, arm.budget, f"select-{arm.name}-seed{seed}", added)
         run = self.layout.run(arm.name, seed)
         training = self._pretraining(arm, seed, added, run)
         yield training
@@ -114,11 +115,16 @@ class Stages:
             embed={**embed, "quiet": self.quiet},
         )
 
-    def _selection(self, selector: Any, budget: int | str | None, name: str, place: Path) -> Stage:
+    def _choice_key(self, selector: Any, budget: int | str | None) -> Key:
         parents = [self._store_key(side) for side in ("target", "pool")]
+        return Key.of(*parents, registry.name_of(selector), as_dict(selector), budget)
+
+    def _selection(self, selector: Any, budget: int | str | None, name: str, chosen: Added) -> Stage:
+        place = Path(str(chosen.images))
         return Stage(
             name=name,
-            key=Key.of(*parents, registry.name_of(selector), as_dict(selector), budget),
+            key=chosen.key,
+            images_at=str(self.recipe.pool),
             output=place,
             work=lambda _: self._select(selector, budget, place),
             moved=self.moved,

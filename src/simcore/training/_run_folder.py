@@ -57,6 +57,14 @@ def open_run(
     raise SimcoreError(f"{out}: holds a run with other settings ({'; '.join(changed)}); choose another folder")
 
 
+def note_moved(run: Checkpoint) -> None:
+    """Write into a finished run's config what its images are known by now; all else stays as it was trained."""
+    before = Checkpoint.load(run.path).config
+    renewed = {name: run.config[name] for name in ("data", "parents", "sampling") if name in run.config}
+    if {**before, **renewed} != before:
+        Checkpoint(path=run.path, config={**before, **renewed}).save()
+
+
 def _config(
     method: Method, images: ImageSource, coreset: ImageSource | None, backbone: str, settings: PretrainSettings
 ) -> dict[str, Any]:

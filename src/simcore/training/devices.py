@@ -21,6 +21,8 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     """
     accelerator, index = resolve_device(device)
     chosen: dict[str, Any] = {"accelerator": accelerator, "devices": 1 if index is None else [index]}
+    if "LOCAL_WORLD_SIZE" not in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("WORLD_SIZE is set without LOCAL_WORLD_SIZE: start several processes with torchrun")
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ.get("WORLD_SIZE", "1"))
         chosen = {"accelerator": accelerator, "devices": local, "num_nodes": max(1, world // local), "strategy": "ddp"}

@@ -25,7 +25,7 @@ from simcore.training._data import ViewBatches
 from simcore.training._decoding import cached, decoder_for, spare_workers
 from simcore.training._plan import BatchPlan
 from simcore.training._probe import NeighbourProbe
-from simcore.training._run_folder import open_run
+from simcore.training._run_folder import note_moved, open_run
 from simcore.training._stages import StagedBatches
 from simcore.training.devices import make_fabric
 from simcore.training.gather import copy_from_first
@@ -87,8 +87,10 @@ def pretrain(
     run = open_run(method, images, coreset, backbone, settings, out, resume, sampling, moved)
     finished = resume and run.finished
     fabric.barrier()  # every process has looked at the folder before one writes to it
-    if fabric.is_global_zero and (moved or not finished):
+    if fabric.is_global_zero and not finished:
         run.save()
+    elif fabric.is_global_zero and moved:
+        note_moved(run)
     if finished:
         return run
     method, settings = _rescaled(method, settings, len(images if coreset is None else coreset))

@@ -43,7 +43,8 @@ def gains_told(arms: dict[str, list[Row]]) -> list[str]:
     told = [name for name in arms if name not in (base, alone) and "oracle" not in plain(name)]
     over = {name: Interval.of(paired(accuracies(arms[name], metric), accuracies(arms[base], metric))) for name in told}
     told.sort(key=lambda name: -over[name].mean)
-    sentences = [listed([compared(name, over[name], base) for name in told]) + f" in {metric} accuracy."]
+    judged = listed([compared(name, over[name], base) for name in told]) if told else ""
+    sentences = [f"{judged} in {metric} accuracy."] if judged else []
     if alone is not None:
         gain = Interval.of(paired(accuracies(arms[base], metric), accuracies(arms[alone], metric)))
         sentences.append(capital(compared(base, gain, alone)) + ".")

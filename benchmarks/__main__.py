@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HELPERS = ("__main__.py", "machine.py", "tiny_imagenet.py")
+HELPERS = ("__main__.py", "jobs.py", "machine.py", "tiny_imagenet.py")
 
 
 def scripts() -> dict[str, Path]:

@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+import jobs
 import machine
 import tiny_imagenet
 from fine_grained import precision
@@ -56,7 +57,7 @@ def arms(budget: int) -> dict[str, Any]:
 
 
 def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) -> Recipe:
-    """Write one target's recipe and read it back; methods share retrieval model, stores and coresets."""
+    """Write one target's recipe and read it back; methods have the same retrieval model, by settings and seed."""
     training = {
         "backbone": args.backbone,
         "image_size": args.image_size,
@@ -82,8 +83,10 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
         "evaluate": {"knn": {"k": [20]}, "linear": {}},
     }
     place = args.work / f"{target}-{args.per_class}-{method}.yaml"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(yaml.safe_dump(tree, sort_keys=False))
+    text = yaml.safe_dump(tree, sort_keys=False)
+    if not place.is_file() or place.read_text() != text:  # runs side by side read it
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
     return Recipe.load(place, out=place.with_suffix(""))
 
 
@@ -94,14 +97,11 @@ def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
     return {"num_chosen": len(chosen), "precision": share, "stop_reason": chosen.stop_reason}
 
 
-def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[str, Any] | None:
-    """Read what one run of one arm came to, if it is finished."""
+def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[str, Any]:
+    """Read what one run of one arm came to."""
     layout, row = Layout(recipe.out), {"arm": arm, "seed": seed}
     for task, metric in METRICS.items():
-        place = layout.evaluation(arm, seed, task)
-        if not (place / "metrics.json").is_file():
-            return None
-        row[task] = round(float(Report.load(place).metrics[metric]), 2)
+        row[task] = round(float(Report.load(layout.evaluation(arm, seed, task)).metrics[metric]), 2)
     coreset = layout.coreset(arm, seed)
     return row | (share_of_classes(coreset, labels) if coreset.is_file() else {})
 
@@ -136,6 +136,35 @@ def _order(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["method"], row["target"], row["per_class"], row["seed"], list(arms(1)).index(row["arm"])
 
 
+def run_shared(method: str, target: str, args: argparse.Namespace) -> None:
+    """Make what the arms of one target share: the retrieval model and the features."""
+    recipe, _ = _recipe(method, target, args)
+    for stage in recipe.stages(moved=True):
+        if "-seed" not in stage.name:
+            _run(stage, recipe, f"{target} {method}")
+
+
+def run_arm(method: str, target: str, arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Choose, train and evaluate one arm with one seed; give its row."""
+    recipe, labels = _recipe(method, target, args)
+    for stage in recipe.stages(moved=True):
+        if f"-{arm}-seed{seed}-" in f"{stage.name}-":
+            _run(stage, recipe, f"{target} {method}")
+    return row_of(recipe, arm, seed, labels)
+
+
+def _recipe(method: str, target: str, args: argparse.Namespace) -> tuple[Recipe, frozenset[int]]:
+    warnings.simplefilter("ignore", SimcoreWarning)
+    group = tiny_imagenet.groups(args.data, per_class=args.per_class)[target]
+    return recipe_of(args, target, group, method), group.labels
+
+
+def _run(stage: Any, recipe: Recipe, of: str) -> None:
+    began = time.monotonic()
+    stage.run(recipe.out)
+    print(f"{of} {stage.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tiny_imagenet.add_flag(parser)
@@ -152,22 +181,17 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 makes a step a quarter shorter here")
     parser.add_argument("--budget", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=RESULT)
+    jobs.add_flag(parser)
     args = parser.parse_args()
     args.work = args.work.resolve()
-    warnings.simplefilter("ignore", SimcoreWarning)
-    groups = tiny_imagenet.groups(args.data, per_class=args.per_class)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for method in args.methods:
-        for target in args.targets:
-            recipe, labels = recipe_of(args, target, groups[target], method), groups[target].labels
-            for stage in recipe.stages(moved=True):
-                began = time.monotonic()
-                stage.run(recipe.out)
-                print(f"{target} {method} {stage.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-                if stage.name.startswith("evaluate"):
-                    rows = (row_of(recipe, arm.name, seed, labels) for seed in recipe.seeds for arm in recipe.arms)
-                    found[target, method] = [row for row in rows if row]
-                    write(args, found)
+    pairs = [(method, target) for method in args.methods for target in args.targets]
+    for _ in jobs.finished(run_shared, [(*pair, args) for pair in pairs], args.jobs):
+        pass
+    tasks = [(*pair, arm, seed, args) for seed in args.seeds for pair in pairs for arm in args.arms]
+    for (method, target, *_), row in jobs.finished(run_arm, tasks, args.jobs):
+        found.setdefault((target, method), []).append(row)
+        write(args, found)
 
 
 if __name__ == "__main__":

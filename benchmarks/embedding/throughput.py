@@ -5,7 +5,7 @@ processes and throws the batches away; `forward` runs the network on batches tha
 users call it. One torch thread and one worker, so that the two parts run side by side on two cores. `of_slower` is the
 rate of `embed` over that of the slower part. Rates are of wall time, so other load on the machine shows; the same share
 by processor time (`of_slower_by_cpu`: of the slower part alone, over that of the busier process while embedding) does
-not depend on it.
+not depend on it. On a GPU (``--device cuda``) there is a worker for each core but one, and it computes in bf16.
 
     python benchmarks/embedding/throughput.py
 """
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -34,19 +35,26 @@ from simcore.embedding._pieces import split_rows
 from simcore.embedding._reading import PieceReader, read_batches
 from simcore.images import ImageSource, open_images
 
-RESULT = Path(__file__).parents[1] / "results" / "embedding_throughput.json"
+RESULTS = Path(__file__).parents[1] / "results"
 BATCH = 64
 ROUNDS = 3
-CASES = (  # width, height, encoder, image size, files
-    (64, 64, "timm:resnet10@random", 64, 2048),
-    (500, 375, "timm:resnet18@random", 224, 192),
-    (500, 375, "timm:resnet50@random", 224, 128),
-)
+DRAWN = 512
+CASES = {  # width, height, encoder, image size, files
+    "cpu": (
+        (64, 64, "timm:resnet10@random", 64, 2048),
+        (500, 375, "timm:resnet18@random", 224, 192),
+        (500, 375, "timm:resnet50@random", 224, 128),
+    ),
+    "cuda": ((64, 64, "timm:resnet18@random", 64, 16384), (500, 375, "timm:resnet50@random", 224, 4096)),
+}
 
 
 def draw_folder(folder: Path, width: int, height: int, count: int) -> ImageSource:
-    """Photograph-like JPEGs: smooth colours with a little grain."""
+    """Photograph-like JPEGs: smooth colours with a little grain; after ``DRAWN`` of them come the same ones again."""
     for seed in range(count):
+        if seed >= DRAWN:
+            shutil.copyfile(folder / f"{seed % DRAWN:06d}.jpg", folder / f"{seed:06d}.jpg")
+            continue
         draw = np.random.default_rng(seed)
         coarse = draw.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
         smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.float32)
@@ -55,21 +63,30 @@ def draw_folder(folder: Path, width: int, height: int, count: int) -> ImageSourc
     return open_images(folder)
 
 
+def workers(encoder: Encoder) -> int:
+    return max(1, len(os.sched_getaffinity(0)) - 1) if encoder.device.type == "cuda" else 1
+
+
 def decode_only(images: ImageSource, encoder: Encoder) -> None:
     reader = PieceReader(images, list(enumerate(split_rows(len(images)))), encoder.transform, BATCH)
-    for _ in read_batches(reader, 1):
+    for _ in read_batches(reader, workers(encoder)):
         pass
 
 
 def forward_only(images: ImageSource, encoder: Encoder) -> None:
-    side = encoder.image_size
+    side, cuda = encoder.image_size, encoder.device.type == "cuda"
     batch = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8))
-    for _ in range(len(images) // BATCH):
-        encoder(batch.permute(0, 3, 1, 2))
+    batch = batch.to(encoder.device)
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=cuda):
+        for _ in range(len(images) // BATCH):
+            encoder(batch.permute(0, 3, 1, 2))
+    if cuda:
+        torch.cuda.synchronize()
 
 
 def embed(images: ImageSource, encoder: Encoder) -> None:
-    Embedder(encoder, batch_size=BATCH, num_workers=1, quiet=True)(images)
+    precision = "bf16-mixed" if encoder.device.type == "cuda" else "32"
+    Embedder(encoder, batch_size=BATCH, num_workers=workers(encoder), precision=precision, quiet=True)(images)
 
 
 def timed(arm: Callable[[ImageSource, Encoder], None], images: ImageSource, encoder: Encoder) -> dict[str, float]:
@@ -83,8 +100,8 @@ def timed(arm: Callable[[ImageSource, Encoder], None], images: ImageSource, enco
     return {name: value / len(images) for name, value in (("wall", wall), ("own", own), ("worker", worker))}
 
 
-def measure(width: int, height: int, spec: str, image_size: int, count: int) -> dict[str, Any]:
-    encoder = load_encoder(spec, device="cpu", image_size=image_size)
+def measure(width: int, height: int, spec: str, image_size: int, count: int, device: str) -> dict[str, Any]:
+    encoder = load_encoder(spec, device=device, image_size=image_size)
     arms = {"decode": decode_only, "forward": forward_only, "embed": embed}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     with tempfile.TemporaryDirectory() as folder:
@@ -116,20 +133,24 @@ def measure(width: int, height: int, spec: str, image_size: int, count: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--device", choices=sorted(CASES), default="cpu")
+    parser.add_argument("--out", type=Path, help="result file (default: results/embedding_throughput[-cuda].json)")
     args = parser.parse_args()
+    cuda = args.device == "cuda"
     torch.set_num_threads(1)
     cases, load = [], round(os.getloadavg()[0], 1)
-    for case in CASES:
-        cases.append(measure(*case))
+    for case in CASES[args.device]:
+        cases.append(measure(*case, args.device))
         print(json.dumps(cases[-1]))
     found = {
         "machine": machine.describe(),
-        "command": "python benchmarks/embedding/throughput.py",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "command": "python benchmarks/embedding/throughput.py" + (" --device cuda" if cuda else ""),
         "load_average": load,  # at the start: 0 on a machine that does nothing else
         "cases": cases,
     }
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    out = args.out or RESULTS / f"embedding_throughput{'-cuda' if cuda else ''}.json"
+    out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

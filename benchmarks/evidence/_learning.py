@@ -16,10 +16,11 @@ def methods(results: Results) -> Told:
     content = results["training_learning"]
     lines, learned = [], []
     for name, found in content["methods"].items():
-        gain, spread = Interval.of(found["gains"]), max(found["random"]) - min(found["random"])
+        random, trained = ([run[kind] for run in found["runs"]] for kind in ("random", "learned"))
+        gain, spread = Interval.of(found["gains"]), max(random) - min(random)
         has_learned = min(found["gains"]) > spread
         learned += [name] * has_learned
-        row = [Interval.of(found["random"]), Interval.of(found["learned"]), gain.signed, spread]
+        row = [Interval.of(random), Interval.of(trained), gain.signed, spread]
         lines.append([f"`{name}`", found["backbone"], *row, "yes" if has_learned else "no"])
     names = list(content["methods"])
     failed = [f"`{name}`" for name in names if name not in learned]

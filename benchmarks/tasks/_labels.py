@@ -9,7 +9,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from _finished import finished
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import jobs
 import machine
 import tiny_imagenet
 from simcore import pipeline
@@ -46,6 +47,7 @@ def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentP
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--device", default="auto")
+    jobs.add_flag(parser)
     parser.add_argument("--out", type=Path, help=f"result file (default: results/{name}-TARGET.json)")
     return parser
 
@@ -87,6 +89,7 @@ def evaluated(
     args: argparse.Namespace, task: Any, places: dict[str, str], encoder: str, out: Path, **more: str
 ) -> tuple[Report, float | None]:
     """Evaluate a task in ``out``, and time it; a finished run of the same is read instead, without a time."""
+    warnings.simplefilter("ignore", SimcoreWarning)
     sources = {side: open_images(place) for side, place in ({s: places[s] for s in ("train", "test")} | more).items()}
     network = load_encoder(encoder, image_size=args.image_size)
     ready = finished(task, network, sources, out)
@@ -101,6 +104,12 @@ def gained(values: Sequence[float], base: Sequence[float]) -> dict[str, Any]:
     """Say what an arm gains over the baseline with the same seed, and whether it does so with every seed."""
     gains = [round(one - other, 2) for one, other in zip(values, base, strict=True)]
     return {"gain": gains, "wins": min(gains) > 0}
+
+
+def in_order(parts: Iterable[list[dict[str, Any]]]) -> None:
+    """Sort the lines of each arm by seed; side by side they end in any order."""
+    for lines in parts:
+        lines.sort(key=lambda line: line["seed"])
 
 
 def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -126,7 +135,7 @@ def measure(
     found = run(places, backbone(args, places["train"]))
     result = {
         "what": (text or "").partition("\n")[0],
-        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "work", "out")},
+        "settings": {k: v for k, v in vars(args).items() if k not in ("data", "work", "out", "jobs")},
         "machine": machine.describe(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and args.device != "cpu" else "cpu",
         **found,

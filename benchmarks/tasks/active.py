@@ -15,7 +15,7 @@ import statistics
 import sys
 from typing import Any
 
-from _labels import Lines, arguments, evaluated, gained, mean_and_spread, measure
+from _labels import Lines, arguments, evaluated, gained, in_order, jobs, mean_and_spread, measure
 
 from simcore.tasks.active import ActiveLearning
 
@@ -37,24 +37,30 @@ def task_of(acquisition: str, seed: int, args: argparse.Namespace) -> ActiveLear
     )
 
 
-def run(args: argparse.Namespace, places: dict[str, str], encoder: str) -> Lines:
+def run(name: str, seed: int, args: argparse.Namespace, places: dict[str, str], encoder: str) -> dict[str, Any]:
+    """Evaluate one acquisition with one seed."""
+    report, seconds = evaluated(args, task_of(name, seed, args), places, encoder, args.work / f"{name}-seed{seed}")
+    rounds = report.details["rounds"]
+    line = {
+        "seed": seed,
+        "num_labels": [r["num_labels"] for r in rounds],
+        "top1": [round(r["metrics"]["top1"], 2) for r in rounds],
+        "num_classes_seen": [r["num_classes_seen"] for r in rounds],
+        "seconds": seconds,
+    }
+    print(name, line, file=sys.stderr, flush=True)
+    return line
+
+
+def run_all(args: argparse.Namespace, places: dict[str, str], encoder: str) -> dict[str, Any]:
     """Evaluate every acquisition with every seed."""
-    found: Lines = {}
-    for seed in args.seeds:
-        for name in dict.fromkeys((BASELINE, *args.acquisitions)):
-            out = args.work / f"{name}-seed{seed}"
-            report, seconds = evaluated(args, task_of(name, seed, args), places, encoder, out)
-            rounds = report.details["rounds"]
-            line = {
-                "seed": seed,
-                "num_labels": [r["num_labels"] for r in rounds],
-                "top1": [round(r["metrics"]["top1"], 2) for r in rounds],
-                "num_classes_seen": [r["num_classes_seen"] for r in rounds],
-                "seconds": seconds,
-            }
-            found.setdefault(name, []).append(line)
-            print(name, line, file=sys.stderr, flush=True)
-    return found
+    names = list(dict.fromkeys((BASELINE, *args.acquisitions)))
+    found: Lines = {name: [] for name in names}
+    tasks = [(name, seed, args, places, encoder) for seed in args.seeds for name in names]
+    for (name, *_), line in jobs.finished(run, tasks, args.jobs):
+        found[name].append(line)
+    in_order(found.values())
+    return {"table": table(found), "runs": found}
 
 
 def means(lines: list[dict[str, Any]]) -> list[float]:
@@ -80,12 +86,7 @@ def main() -> None:
     parser.add_argument("--budget", default="5%")
     parser.add_argument("--frozen", action="store_true", help="train a head on frozen features instead")
     args = parser.parse_args()
-
-    def run_all(places: dict[str, str], encoder: str) -> dict[str, Any]:
-        found = run(args, places, encoder)
-        return {"table": table(found), "runs": found}
-
-    measure("active", __doc__, args, run_all)
+    measure("active", __doc__, args, lambda places, encoder: run_all(args, places, encoder))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from _labels import Lines, arguments, evaluated, measure, table
+from _labels import Lines, arguments, evaluated, in_order, jobs, measure, table
 
 from simcore.images import open_images
 from simcore.tasks.finetune import FineTune
@@ -62,20 +62,33 @@ def arms(part: str, args: argparse.Namespace, num_images: int, seed: int) -> Ite
     yield "openmatch", OpenSemi(method="openmatch", start_epoch=max(1, args.epochs // 4), **semi)
 
 
-def run(part: str, args: argparse.Namespace, places: dict[str, str], encoder: str) -> Lines:
-    """Evaluate every arm with every seed."""
+def run(
+    part: str, name: str, task: Any, args: argparse.Namespace, places: dict[str, str], encoder: str
+) -> dict[str, Any]:
+    """Evaluate one arm with one seed."""
+    out = args.work / part / f"{name.replace(' ', '_')}-seed{task.seed}"
+    more = {"unlabelled": places["foreign"]} if part == "opensemi" and task.takes_unlabelled else {}
+    report, seconds = evaluated(args, task, places, encoder, out, **more)
+    figures = {name: report.details[name] for name in TOLD if name in report.details}
+    line = {"seed": task.seed, "top1": round(report.metrics["top1"], 2), **figures, "seconds": seconds}
+    print(part, name, line, file=sys.stderr, flush=True)
+    return line
+
+
+def run_all(args: argparse.Namespace, places: dict[str, str], encoder: str) -> dict[str, Any]:
+    """Evaluate every arm of every part with every seed."""
     num_images = len(open_images(places["train"]))
-    found: Lines = {}
-    for seed in args.seeds:
-        for name, task in arms(part, args, num_images, seed):
-            out = args.work / part / f"{name.replace(' ', '_')}-seed{seed}"
-            more = {"unlabelled": places["foreign"]} if part == "opensemi" and task.takes_unlabelled else {}
-            report, seconds = evaluated(args, task, places, encoder, out, **more)
-            figures = {name: report.details[name] for name in TOLD if name in report.details}
-            line = {"seed": seed, "top1": round(report.metrics["top1"], 2), **figures, "seconds": seconds}
-            found.setdefault(name, []).append(line)
-            print(part, name, line, file=sys.stderr, flush=True)
-    return found
+    tasks = [
+        (part, name, task, args, places, encoder)
+        for seed in args.seeds
+        for part in args.parts
+        for name, task in arms(part, args, num_images, seed)
+    ]
+    found: dict[str, Lines] = {part: {name: [] for p, name, *_ in tasks if p == part} for part in args.parts}
+    for (part, name, *_), line in jobs.finished(run, tasks, args.jobs):
+        found[part][name].append(line)
+    in_order(line for lines in found.values() for line in lines.values())
+    return {"tables": {part: table(lines, BASELINE) for part, lines in found.items()}, "runs": found}
 
 
 def main() -> None:
@@ -83,12 +96,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=list(PART), choices=list(PART))
     parser.add_argument("--steps-per-epoch", type=int, default=50)
     args = parser.parse_args()
-
-    def run_all(places: dict[str, str], encoder: str) -> dict[str, Any]:
-        found = {part: run(part, args, places, encoder) for part in args.parts}
-        return {"tables": {part: table(lines, BASELINE) for part, lines in found.items()}, "runs": found}
-
-    measure("semisup", __doc__, args, run_all)
+    measure("semisup", __doc__, args, lambda places, encoder: run_all(args, places, encoder))
 
 
 if __name__ == "__main__":

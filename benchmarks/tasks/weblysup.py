@@ -17,7 +17,7 @@ import argparse
 import sys
 from typing import Any
 
-from _labels import Lines, arguments, evaluated, measure, table
+from _labels import Lines, arguments, evaluated, in_order, jobs, measure, table
 
 from simcore.tasks.weblysup import WeblySupervised
 
@@ -41,20 +41,34 @@ def task_of(method: str, noise: float, seed: int, args: argparse.Namespace) -> W
     )
 
 
-def run(noise: float, args: argparse.Namespace, places: dict[str, str], encoder: str) -> Lines:
-    """Evaluate every method with every seed."""
-    found: Lines = {}
-    for seed in args.seeds:
-        for method in dict.fromkeys((BASELINE, *args.methods)):
-            out = args.work / f"noise{noise:g}" / f"{method}-seed{seed}"
-            report, seconds = evaluated(args, task_of(method, noise, seed, args), places, encoder, out)
-            line = {"seed": seed, "top1": round(report.metrics["top1"], 2), "seconds": seconds}
-            if "top1_ensemble" in report.metrics:
-                line["ensemble"] = round(report.metrics["top1_ensemble"], 2)
-                line |= {name: round(value, 1) for name, value in report.details["held_clean"][0].items()}
-            found.setdefault(method, []).append(line)
-            print(noise, method, line, file=sys.stderr, flush=True)
-    return found
+def run(
+    noise: float, method: str, seed: int, args: argparse.Namespace, places: dict[str, str], encoder: str
+) -> dict[str, Any]:
+    """Evaluate one method with one seed."""
+    out = args.work / f"noise{noise:g}" / f"{method}-seed{seed}"
+    report, seconds = evaluated(args, task_of(method, noise, seed, args), places, encoder, out)
+    line = {"seed": seed, "top1": round(report.metrics["top1"], 2), "seconds": seconds}
+    if "top1_ensemble" in report.metrics:
+        line["ensemble"] = round(report.metrics["top1_ensemble"], 2)
+        line |= {name: round(value, 1) for name, value in report.details["held_clean"][0].items()}
+    print(noise, method, line, file=sys.stderr, flush=True)
+    return line
+
+
+def run_all(args: argparse.Namespace, places: dict[str, str], encoder: str) -> dict[str, Any]:
+    """Evaluate every method with every seed at every noise."""
+    methods = list(dict.fromkeys((BASELINE, *args.methods)))
+    tasks = [
+        (noise, method, seed, args, places, encoder)
+        for seed in args.seeds
+        for noise in args.noise
+        for method in methods
+    ]
+    found: dict[str, Lines] = {f"{noise:g}": {method: [] for method in methods} for noise in args.noise}
+    for (noise, method, *_), line in jobs.finished(run, tasks, args.jobs):
+        found[f"{noise:g}"][method].append(line)
+    in_order(line for lines in found.values() for line in lines.values())
+    return {"tables": {noise: table(lines, BASELINE) for noise, lines in found.items()}, "runs": found}
 
 
 def main() -> None:
@@ -63,12 +77,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["coteaching", "dividemix"])
     parser.add_argument("--unlabelled-weight", type=float, default=75.0)
     args = parser.parse_args()
-
-    def run_all(places: dict[str, str], encoder: str) -> dict[str, Any]:
-        found = {f"{noise:g}": run(noise, args, places, encoder) for noise in args.noise}
-        return {"tables": {noise: table(lines, BASELINE) for noise, lines in found.items()}, "runs": found}
-
-    measure("weblysup", __doc__, args, run_all)
+    measure("weblysup", __doc__, args, lambda places, encoder: run_all(args, places, encoder))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ X is the first 100 train images of each class of a fine-grained group of Tiny-Im
 images and its validation images; labels are used for the kNN figure alone. A method has learned if, over the seeds, its
 smallest gain exceeds the spread (largest less smallest) of the random networks. Settings are the methods' defaults but
 for what is listed under ``changed``: widths that a CPU cannot carry, a temperature for few negatives, and Adam, since
-the published SGD needs larger batches and thousands of epochs. The result file is renewed after each method; finished
-runs in ``--work`` are not redone.
+the published SGD needs larger batches and thousands of epochs. The result file is renewed after each run and keeps the
+runs that it has of the same settings; finished runs in ``--work`` are not redone. ``--jobs`` runs several side by side,
+which a GPU has room for.
 
     python benchmarks/training/learning.py --data DIR
 """
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import jobs
 import machine
 import tiny_imagenet
 from simcore import registry
@@ -41,7 +43,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "swav": {"hidden_dim": 512, "projection_dim": 128, "num_local_crops": 2},
 }
 SETTINGS = ("image_size", "epochs", "batch_size", "lr", "precision")
-VIT = {"mae": ("dino_vit_t16", 64)}
+VIT = {"mae": ("dino_vit_t16", 128)}  # as many patches as a 64 px image has of 8 px
 
 
 def train(name: str, images: ImageSource, args: argparse.Namespace, seed: int) -> Path:
@@ -70,28 +72,60 @@ def accuracy(encoder: Any, train: ImageSource, test: ImageSource) -> float:
     return float(report.metrics["top1_k20"])
 
 
-def study(name: str, train_images: ImageSource, test: ImageSource, args: argparse.Namespace) -> dict[str, Any]:
+def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one method with one seed, and measure it and the random weights that it began with."""
+    torch.set_num_threads(1)
     backbone, image_size = VIT.get(name, (args.backbone, args.image_size))
-    random, learned, seconds = [], [], []
-    for seed in args.seeds:
-        fresh = load_encoder(f"timm:{backbone}@random", seed=seed, image_size=image_size)
-        random.append(accuracy(fresh, train_images, test))
-        began = time.process_time()
-        run = train(name, train_images, args, seed)
-        seconds.append(round(time.process_time() - began))
-        learned.append(accuracy(load_encoder(run), train_images, test))
-    gains = [after - before for before, after in zip(random, learned, strict=True)]
-    found = {
+    group = tiny_imagenet.groups(args.data)[args.target]
+    images, test = open_images(group.target), open_images(group.held_out) + open_images(group.test)
+    random = accuracy(load_encoder(f"timm:{backbone}@random", seed=seed, image_size=image_size), images, test)
+    began, busy = time.monotonic(), time.process_time()
+    place = train(name, images, args, seed)
+    row = {"seed": seed, "random": random, "learned": accuracy(load_encoder(place), images, test)}
+    row |= {"seconds": round(time.monotonic() - began), "processor_seconds": round(time.process_time() - busy)}
+    print(name, json.dumps(row), flush=True)
+    return row
+
+
+def judged(name: str, rows: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Put the seeds of one method together."""
+    backbone, image_size = VIT.get(name, (args.backbone, args.image_size))
+    random, gains = [row["random"] for row in rows], [row["learned"] - row["random"] for row in rows]
+    return {
         "backbone": backbone,
         "image_size": image_size,
-        "random": random,
-        "learned": learned,
+        "runs": rows,
         "gains": gains,
         "has_learned": min(gains) > max(random) - min(random),
-        "processor_seconds": seconds,
     }
-    print(name, json.dumps(found), flush=True)
-    return found
+
+
+def write(args: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> None:
+    """Renew the result file; runs that it has of the same settings stay."""
+    settings = {"optimizer": "adam"} | {name: getattr(args, name) for name in SETTINGS}
+    settings |= {"changed": CHANGED, "vit": VIT}
+    settings = json.loads(json.dumps(settings))
+    before = json.loads(args.out.read_text()) if args.out.is_file() else {}
+    kept = before["methods"] if before.get("settings") == settings else {}
+    merged = {name: {row["seed"]: row for row in body["runs"]} for name, body in kept.items()}
+    for name, rows in found.items():
+        merged.setdefault(name, {}).update({row["seed"]: row for row in rows})
+    group = tiny_imagenet.groups(args.data)[args.target]
+    result = {
+        "what": (__doc__ or "").partition("\n")[0],
+        "command": f"python benchmarks/training/learning.py --data DIR --target {args.target}",
+        "metric": "kNN top-1 in percent, 20 neighbours",
+        "num_images": len(open_images(group.target)),
+        "num_test": len(open_images(group.held_out)) + len(open_images(group.test)),
+        "chance": round(100 / len(group.wnids), 1),
+        "settings": settings,
+        "machine": machine.describe(),
+        "methods": {
+            name: judged(name, [rows[seed] for seed in sorted(rows)], args) for name, rows in sorted(merged.items())
+        },
+    }
+    args.out.parent.mkdir(exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
@@ -108,29 +142,13 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 makes a step a quarter shorter here")
     parser.add_argument("--out", type=Path, default=RESULT)
+    jobs.add_flag(parser)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    group = tiny_imagenet.groups(args.data)[args.target]
-    images, test = open_images(group.target), open_images(group.held_out) + open_images(group.test)
-    settings = {"optimizer": "adam"} | {name: getattr(args, name) for name in SETTINGS}
-    before = json.loads(args.out.read_text()) if args.out.is_file() else {}
-    found: dict[str, Any] = before["methods"] if before.get("settings") == settings else {}
-    for name in args.methods:
-        found[name] = study(name, images, test, args)
-        result = {
-            "what": (__doc__ or "").partition("\n")[0],
-            "command": f"python benchmarks/training/learning.py --data DIR --target {args.target}",
-            "metric": "kNN top-1 in percent, 20 neighbours",
-            "num_images": len(images),
-            "num_test": len(test),
-            "chance": round(100 / len(group.wnids), 1),
-            "settings": settings,
-            "changed": CHANGED,
-            "machine": machine.describe(),
-            "methods": dict(sorted(found.items())),
-        }
-        args.out.parent.mkdir(exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    found: dict[str, list[dict[str, Any]]] = {}
+    tasks = [(name, seed, args) for seed in args.seeds for name in args.methods]
+    for (name, _, _), row in jobs.finished(run, tasks, args.jobs):
+        found.setdefault(name, []).append(row)
+        write(args, found)
 
 
 if __name__ == "__main__":

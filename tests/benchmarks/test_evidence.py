@@ -187,7 +187,8 @@ def made(gain: float) -> dict[str, dict]:
     curve = {"by_num_labels": {"55": {"top1": 20.0, "std": 1.0}, "110": {"top1": 25.0, "std": 1.0}}}
     bought = {"random": curve | {"gain": [0, 0, 0]}, "badge": curve | {"gain": [gain, gain + 0.1, gain]}}
     dense = {"random": [10.0, 11.0, 12.0], "pretrained": [10 + gain, 11.01 + gain, 12.02 + gain]}
-    method = {"backbone": "resnet10", "random": [12.0, 12.5, 12.2], "learned": [12 + gain] * 3}
+    runs = [{"seed": seed, "random": random, "learned": 12 + gain} for seed, random in enumerate((12.0, 12.5, 12.2))]
+    method = {"backbone": "resnet10", "runs": runs}
     method["gains"] = [gain, gain - 0.5, gain - 0.2]
     about = {"machine": MACHINE, "settings": {"target": "pets", "num_train": 100, "epochs": 2}}
     return costs() | {

@@ -134,6 +134,14 @@ class ReaderThatDies:
     def fingerprint(self):
         return self.reader.fingerprint
 
+    @property
+    def undated(self):
+        return self.reader.undated
+
+    @property
+    def stamps_rows(self):
+        return self.reader.stamps_rows
+
     def read(self, place, limits):
         done = len(list(self.marks.iterdir()))
         if place.uri.endswith(self.image) and done < self.deaths:

@@ -10,7 +10,18 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode, v2
 
 from simcore.errors import UsageError
-from simcore.views import CenterView, Masked, MultiCrop, Photometric, Supervised, TwoView, collate, draw_patch_masks
+from simcore.views import (
+    CenterView,
+    ImageBatch,
+    Masked,
+    MultiCrop,
+    Photometric,
+    Supervised,
+    TwoView,
+    collate,
+    draw_patch_masks,
+    joined,
+)
 from simcore.views._placement import random_resized_crop
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -137,3 +148,42 @@ def test_refuses_settings_that_make_no_view(maker, settings):
 def test_refuses_masks_that_show_nothing(mask_ratio):
     with pytest.raises(UsageError, match="mask_ratio"):
         draw_patch_masks(2, 16, generator(), mask_ratio=mask_ratio)
+
+
+def recolour(blur):
+    return Photometric(blur_probability=blur, solarize_probability=0.3)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        TwoView(image_size=20, photometric=recolour(0.5), second=recolour(0.1)),
+        MultiCrop(image_size=24, num_local=3, local=recolour(0.5)),
+        Masked(image_size=20),
+        Supervised(image_size=20),
+    ],
+    ids=lambda maker: type(maker).__name__,
+)
+def test_long_passes_give_the_views_of_short_ones(maker, monkeypatch):
+    random = np.random.default_rng(0)
+    sizes = [(30, 40), (50, 20), (33, 33)] * 13
+    batch = collate([random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes])
+    short = maker(batch, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(ImageBatch, "short_passes", False)
+    long = maker(batch, torch.Generator().manual_seed(1))
+    assert len(short) == len(long)
+    for one, other in zip(short, long, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_batches_are_joined_on_one_canvas_unless_it_were_much_larger(monkeypatch):
+    random = np.random.default_rng(0)
+    sizes = [(30, 40), (35, 20), (10, 12), (300, 20)]
+    images = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    batches = [collate(images[:2]), collate(images[2:3])]
+    assert joined(batches) == batches
+    monkeypatch.setattr(ImageBatch, "short_passes", False)
+    (whole,) = joined([collate(images[:1]), collate(images[1:2])])
+    assert torch.equal(whole.pixels, collate(images[:2]).pixels)
+    assert torch.equal(whole.sizes, collate(images[:2]).sizes)
+    assert len(joined([collate(images[:3]), collate(images[3:])])) == 2

@@ -13,6 +13,7 @@ from simcore.embedding._pieces import Piece
 from simcore.embedding._reading import Batch
 from simcore.embedding.encoder import Encoder
 from simcore.errors import SimcoreError, UsageError
+from simcore.fetch import Fetch
 
 PRECISIONS = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 NOT_FINITE = "the encoder gave NaN or infinity"
@@ -34,21 +35,24 @@ def embed_batches(
     encoder: Encoder, batches: Iterable[Batch], *, precision: str, dtype: str
 ) -> Iterator[tuple[Batch, Piece]]:
     """Embed batches in order, one ahead: a GPU computes a batch while the one before it is fetched from it."""
-    waiting: tuple[Batch, Tensor] | None = None
+    waiting: tuple[Batch, Fetch] | None = None
     for batch in batches:
-        begun = batch, forward(encoder, batch, precision)
+        begun = batch, Fetch(forward(encoder, batch, precision))
         if waiting is not None:
-            yield waiting[0], to_piece(encoder, *waiting, dtype)
+            yield waiting[0], to_piece(encoder, waiting[0], waiting[1].wait(), dtype)
         waiting = begun
     if waiting is not None:
-        yield waiting[0], to_piece(encoder, *waiting, dtype)
+        yield waiting[0], to_piece(encoder, waiting[0], waiting[1].wait(), dtype)
 
 
 def forward(encoder: Encoder, batch: Batch, precision: str) -> Tensor:
     """Begin to compute the features of a batch; float32 [num_ok, dim] on the encoder's device."""
     if not len(batch.pixels):
         return torch.empty(0, encoder.dim)
-    images = torch.from_numpy(batch.pixels).to(encoder.device).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(batch.pixels)
+    if encoder.device.type == "cuda":
+        pixels = pixels.pin_memory()  # from other memory the copy would wait for the batch before
+    images = pixels.to(encoder.device, non_blocking=True).permute(0, 3, 1, 2)
     low = PRECISIONS[precision]
     with torch.autocast(encoder.device.type, dtype=low, enabled=low is not None):
         features: Tensor = encoder(images)

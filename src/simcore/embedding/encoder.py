@@ -48,8 +48,9 @@ class Encoder(nn.Module):
         self.image_size = inputs.image_size
         self.resize_size = proportional_resize(inputs.image_size)
         self.mean, self.std = inputs.mean, inputs.std
-        self.register_buffer("_offset", torch.tensor(inputs.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("_scale", torch.tensor(inputs.std).view(1, 3, 1, 1), persistent=False)
+        device = next((weight.device for weight in backbone.parameters()), None)
+        self.register_buffer("_offset", torch.tensor(inputs.mean, device=device).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_scale", torch.tensor(inputs.std, device=device).view(1, 3, 1, 1), persistent=False)
         super().train(False)
 
     @property

@@ -14,6 +14,7 @@ from simcore.training._decoding import PIECE, Cache, Decoder, Piece, decoded
 from simcore.training._faults import Faults, name_of_row
 from simcore.training._plan import BatchPlan
 from simcore.training.trainable import ViewBatch, Views
+from simcore.views import joined
 
 
 class ViewBatches:
@@ -82,14 +83,19 @@ class ViewBatches:
         return int(shared)
 
     def make_views(self, pieces: Sequence[Piece], epoch: int, step: int, size: int) -> ViewBatch:
-        """Make the views of the first ``size`` images; the draws depend on seed, epoch, step and process alone."""
+        """Make the views of the first ``size`` images.
+
+        The draws depend on seed, epoch, step and process alone; of more than ``PIECE`` images, an accelerator's are
+        others than a CPU's.
+        """
         seed = fingerprint("views", self.plan.seed, epoch, step, self.plan.rank)
         generator = torch.Generator().manual_seed(int(seed, 16) % 2**63)
-        made = [
-            self.views(piece.images.to(self.fabric.device, non_blocking=True), generator)
-            for piece in pieces
-            if piece.images is not None
+        images = [
+            piece.images.to(self.fabric.device, non_blocking=True) for piece in pieces if piece.images is not None
         ]
+        if self.fabric.device.type != "cpu":
+            images = joined(images)  # beginning an operation costs an accelerator more than a few images more
+        made = [self.views(part, generator) for part in images]
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         views = [_joined(parts)[:size].contiguous(memory_format=layout) for parts in zip(*made, strict=True)]
         rows = torch.tensor([row for piece in pieces for row in piece.rows])[:size]

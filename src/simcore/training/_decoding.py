@@ -174,7 +174,8 @@ class _Pieces(Dataset[Any]):
 def decoded(decoder: Decoder | Cache, pieces: Iterable[Rows], num_workers: int, *, pin_memory: bool) -> Iterator[Piece]:
     """Decode pieces ahead of their use; the order and the content are the same for any ``num_workers``."""
     if isinstance(decoder, Cache):
-        return map(decoder.piece, pieces)
+        cached_pieces = map(decoder.piece, pieces)
+        return (piece.pin_memory() for piece in cached_pieces) if pin_memory else cached_pieces
     return _loader(_Pieces(decoder), pieces, num_workers, pin_memory=pin_memory)
 
 

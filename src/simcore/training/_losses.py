@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
+from simcore.fetch import Fetch
 from simcore.training.trainable import Moment, StepOutput
 
 
@@ -46,7 +46,7 @@ class LossMeter:
         self.fabric = fabric
         self.total, self.count = 0.0, 0
         self.asked_to_stop = False
-        self._pending: tuple[Moment, Tensor, float, Mapping[str, Any]] | None = None
+        self._pending: tuple[Moment, Fetch, float, Mapping[str, Any]] | None = None
 
     @property
     def mean(self) -> float:
@@ -60,8 +60,8 @@ class LossMeter:
         if self.fabric.world_size > 1:
             torch.distributed.all_reduce(numbers)
             numbers /= self.fabric.world_size
-        before = self.settle()
-        self._pending = (moment, numbers, lr, output.logs)
+        on_the_way, before = Fetch(numbers), self.settle()
+        self._pending = (moment, on_the_way, lr, output.logs)
         return before
 
     def settle(self) -> SettledStep | None:
@@ -69,7 +69,7 @@ class LossMeter:
         if self._pending is None:
             return None
         (moment, numbers, lr, logs), self._pending = self._pending, None
-        loss, stop = numbers.tolist()
+        loss, stop = numbers.wait().tolist()
         if not math.isfinite(loss):
             raise NotANumber(loss, moment)
         self.asked_to_stop = self.asked_to_stop or stop > 0

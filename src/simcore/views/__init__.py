@@ -7,7 +7,7 @@ every device; what is drawn, and what is then done, equals torchvision's transfo
 
 from __future__ import annotations
 
-from simcore.views._canvas import ImageBatch, collate
+from simcore.views._canvas import ImageBatch, collate, joined
 from simcore.views._photometric import Photometric
 from simcore.views._rand_augment import RandAugment
 from simcore.views.center_view import CenterView
@@ -30,4 +30,5 @@ __all__ = [
     "WeakStrong",
     "collate",
     "draw_patch_masks",
+    "joined",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,3 +103,10 @@ class Colours:
     def __getitem__(self, rows: Tensor | slice) -> Colours:
         names = [field.name for field in fields(self) if field.name != "solarize_threshold"]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Colours]) -> Colours:
+        """Put one after the other; their thresholds must be the same."""
+        names = [field.name for field in fields(cls) if field.name != "solarize_threshold"]
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return replace(parts[0], **joined)

@@ -7,6 +7,7 @@ keeps its meaning here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,12 @@ class Placement:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Placement]) -> Placement:
+        """Put one after the other."""
+        columns = zip(*((p.start, p.length, p.resized, p.offset, p.flipped) for p in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
 
 def random_resized_crop(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from simcore.errors import UsageError
 from simcore.views._canvas import ImageBatch
-from simcore.views._photometric import Photometric
-from simcore.views._placement import random_resized_crop
+from simcore.views._photometric import Colours, Photometric
+from simcore.views._placement import Placement, random_resized_crop
 from simcore.views._render import render
 from simcore.views._resample import BILINEAR, Filter
 
@@ -38,8 +40,8 @@ class RandomView:
         if min(self.std) <= 0:
             raise UsageError(f"std is {self.std}; every channel's must be above 0")
 
-    def __call__(self, batch: ImageBatch, generator: torch.Generator) -> Tensor:
-        """Draw the crops and flips, then the colours, and make the view: float32 ``[B, 3, size, size]``."""
+    def draw(self, batch: ImageBatch, generator: torch.Generator) -> Drawn:
+        """Draw the crops and flips, then the colours."""
         placement = random_resized_crop(
             batch.sizes,
             self.size,
@@ -48,4 +50,54 @@ class RandomView:
             generator=generator,
         )
         colours = None if self.photometric is None else self.photometric.draw(len(batch), generator)
-        return render(batch, placement, self.size, mean=self.mean, std=self.std, filter=self.filter, colours=colours)
+        return Drawn(placement, colours)
+
+    def render(self, batch: ImageBatch, drawn: Drawn) -> Tensor:
+        """Make the views that were drawn: float32 ``[N, 3, size, size]``."""
+        return render(
+            batch,
+            drawn.placement,
+            self.size,
+            mean=self.mean,
+            std=self.std,
+            filter=self.filter,
+            colours=drawn.colours,
+        )
+
+    @property
+    def pass_key(self) -> tuple[Any, ...]:
+        """What recipes must have in common for their views to be made in one pass."""
+        threshold = None if self.photometric is None else self.photometric.solarize_threshold
+        return self.size, self.mean, self.std, self.filter, threshold
+
+
+class Drawn(NamedTuple):
+    """What befalls the images of a batch: where each view lies, and its colours if the recipe changes them."""
+
+    placement: Placement
+    colours: Colours | None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Put the views of several recipes one after the other."""
+        colours = [part.colours for part in parts if part.colours is not None]
+        return cls(Placement.joined([part.placement for part in parts]), Colours.joined(colours) if colours else None)
+
+
+def random_views(recipes: Sequence[RandomView], batch: ImageBatch, generator: torch.Generator) -> list[Tensor]:
+    """Make a view by each recipe: float32 ``[B, 3, size, size]``.
+
+    The draws are those of the first recipe, then of the second, and so on. Where long passes pay, the views of like
+    recipes are made in one.
+    """
+    drawn = [recipe.draw(batch, generator) for recipe in recipes]
+    if batch.short_passes:
+        return [recipe.render(batch, part) for recipe, part in zip(recipes, drawn, strict=True)]
+    alike: dict[Any, list[int]] = {}
+    for number, recipe in enumerate(recipes):
+        alike.setdefault(recipe.pass_key, []).append(number)
+    views: dict[int, Tensor] = {}
+    for numbers in alike.values():
+        made = recipes[numbers[0]].render(batch, Drawn.joined([drawn[number] for number in numbers]))
+        views |= zip(numbers, torch.tensor_split(made, len(numbers)), strict=True)
+    return [views[number] for number in range(len(recipes))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator
 
 import torch
@@ -28,11 +29,21 @@ class Recolouring:
         self._hue_turns = self._colours.hue_turn.tolist()
         self._grayscale = self._colours.grayscale.tolist()
         factors = self._colours.factors.gather(1, self._colours.order)  # by turn
-        blends = torch.stack(_colour.blend_shares(self._colours.order, factors))
-        self._shifts, *self._blends = torch.cat([factors[None], blends]).to(device, non_blocking=True)
+        shares = torch.cat([factors[None], self._blend_shares(factors)])
+        gray = self._colours.grayscale.float()
+        to_gray = torch.stack([torch.zeros_like(gray), 1 - gray, gray, torch.zeros_like(gray)])
+        shares = torch.cat([shares, to_gray[..., None]], dim=2)  # a fifth turn
+        self._shifts, *self._blends = shares.to(device, non_blocking=True)
+
+    def _blend_shares(self, factors: Tensor) -> Tensor:
+        """Give the shares of every turn, float32 ``[3, B, 4]``; they leave an image as it is when it has no blend."""
+        order, jittered = self._colours.order, self._colours.jittered[:, None]
+        shares = torch.stack(_colour.blend_shares(order, factors))
+        unchanged = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
+        return torch.where((order == _colour.HUE) | ~jittered, unchanged, shares)
 
     def pieces(self, limit: int) -> Iterator[slice]:
-        """Cut the batch into runs of images, at most ``limit`` long, that :meth:`apply_` can take at once."""
+        """Cut the batch into runs of images, at most ``limit`` long, whose hues turn together: the least arithmetic."""
         start, num = 0, len(self._hue_turns)
         while start < num:
             stop = start + 1
@@ -46,12 +57,11 @@ class Recolouring:
 
         Args:
             images: float32 ``[num, 3, S, S]`` in [0, 1].
-            piece: which of the ordered images they are; one of :meth:`pieces`.
+            piece: any run of the ordered images; one of :meth:`pieces` takes the least arithmetic, a longer one fewer
+                operations.
         """
         self._jitter_(images, piece)
-        num_gray = sum(self._grayscale[piece])
-        if num_gray:
-            images[-num_gray:] = _colour.gray(images[-num_gray:])
+        self._to_gray_(images, piece)
         drawn = self._colours
         sigma = drawn.sigma[piece][drawn.blurred[piece]].to(images.device, non_blocking=True)
         kernel_size = 2 * (images.shape[-1] // 20) + 1  # a tenth of the view, made odd
@@ -59,14 +69,26 @@ class Recolouring:
         _change_some_(images, drawn.solarized[piece], lambda some: _colour.solarize(some, drawn.solarize_threshold))
 
     def _jitter_(self, images: Tensor, piece: slice) -> None:
-        hue_turn = self._hue_turns[piece.start]
-        if hue_turn == NEVER:
+        turns = self._hue_turns[piece]  # sorted
+        if turns[0] == NEVER:
             return
         for turn in range(NUM_OPERATIONS):
-            if turn == hue_turn:
-                _colour.shift_hue_(images, self._shifts[piece, turn])
-            else:
-                _colour.blend_(images, *(shares[piece, turn] for shares in self._blends))
+            first, last = bisect.bisect_left(turns, turn), bisect.bisect_right(turns, turn)
+            if last - first < len(turns):
+                self._blend_(images, piece, turn)
+            if last > first:
+                _colour.shift_hue_(images[first:last], self._shifts[piece, turn][first:last])
+
+    def _to_gray_(self, images: Tensor, piece: slice) -> None:
+        gray = self._grayscale[piece]
+        num_gray = sum(gray)
+        if num_gray and all(gray[-num_gray:]):
+            images[-num_gray:] = _colour.gray(images[-num_gray:])
+        elif num_gray:
+            self._blend_(images, piece, NUM_OPERATIONS)
+
+    def _blend_(self, images: Tensor, piece: slice, turn: int) -> None:
+        _colour.blend_(images, *(shares[piece, turn] for shares in self._blends))
 
 
 def _change_some_(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -31,11 +31,11 @@ def render(
     filter: Filter,
     colours: Colours | None = None,
 ) -> Tensor:
-    """Make one normalised view of each image.
+    """Make normalised views.
 
     Args:
         batch: B images.
-        placement: which part of each image its view shows.
+        placement: which part of its image each of N views shows; view n is of image n modulo B.
         size: S, the side of a view in pixels.
         mean: subtracted from each channel of the view, whose values are in [0, 1].
         std: what each channel is then divided by.
@@ -43,33 +43,33 @@ def render(
         colours: what befalls each view's colours; None leaves them.
 
     Returns:
-        float32 ``[B, 3, S, S]`` on the batch's device.
+        float32 ``[N, 3, S, S]`` on the batch's device.
     """
     device = batch.device
     recolouring = None if colours is None else Recolouring(colours, device)
-    order = torch.arange(len(batch)) if recolouring is None else recolouring.order
+    order = torch.arange(len(placement)) if recolouring is None else recolouring.order
     resampling = Resampling(placement[order], size, filter, device)
     rows = order.to(device, non_blocking=True)
+    sources = rows if len(placement) == len(batch) else rows % len(batch)
     center, spread = torch.tensor([mean, std])[..., None, None].to(device, non_blocking=True)
 
     canvas = batch.pixels.permute(0, 2, 3, 1)  # [B, H, W, 3], as it lies in memory
-    views = torch.empty(len(batch), 3, size, size, device=device)
-    limit = _images_at_once(canvas, size)
+    views = torch.empty(len(placement), 3, size, size, device=device)
+    limit = _short(size) if batch.short_passes else max(1, CANVAS_VALUES // canvas[0].numel())
+    cut = recolouring.pieces if recolouring is not None and batch.short_passes else _runs_of(len(placement))
     with torch.autocast(device.type, enabled=False):
-        for piece in _runs(len(batch), limit) if recolouring is None else recolouring.pieces(limit):
-            part = resampling.apply(canvas.index_select(0, rows[piece]), piece)
+        for piece in cut(limit):
+            part = resampling.apply(canvas.index_select(0, sources[piece]), piece)
             if recolouring is not None:
                 recolouring.apply_(part, piece)
             views.index_copy_(0, rows[piece], part.sub_(center).div_(spread))
     return views
 
 
-def _images_at_once(canvas: Tensor, size: int) -> int:
-    """Give how many views to make together: on the CPU as many as its caches hold, elsewhere mostly all."""
-    if canvas.device.type == "cpu":
-        return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
-    return max(1, CANVAS_VALUES // canvas[0].numel())
+def _short(size: int) -> int:
+    """Give how many views the caches of the cores hold."""
+    return max(1, CACHED_VALUES * torch.get_num_threads() // (3 * size**2))
 
 
-def _runs(num: int, limit: int) -> Iterator[slice]:
-    return (slice(start, min(start + limit, num)) for start in range(0, num, limit))
+def _runs_of(num: int) -> Callable[[int], Iterator[slice]]:
+    return lambda limit: (slice(start, min(start + limit, num)) for start in range(0, num, limit))

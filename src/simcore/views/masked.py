@@ -10,7 +10,7 @@ from torch import Tensor
 from simcore.errors import UsageError
 from simcore.settings import setting
 from simcore.views._canvas import ImageBatch
-from simcore.views._random_view import RandomView
+from simcore.views._random_view import RandomView, random_views
 from simcore.views._render import IMAGENET_MEAN, IMAGENET_STD
 from simcore.views._resample import BICUBIC
 
@@ -33,7 +33,7 @@ class Masked:
 
     def __call__(self, batch: ImageBatch, generator: torch.Generator) -> list[Tensor]:
         """Draw the crops, then the flips, and make one float32 ``[B, 3, image_size, image_size]``."""
-        return [self._recipe()(batch, generator)]
+        return random_views([self._recipe()], batch, generator)
 
     def _recipe(self) -> RandomView:
         return RandomView(

@@ -11,7 +11,7 @@ from simcore.errors import UsageError
 from simcore.settings import setting
 from simcore.views._canvas import ImageBatch
 from simcore.views._photometric import Photometric
-from simcore.views._random_view import RandomView
+from simcore.views._random_view import RandomView, random_views
 from simcore.views._render import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["MultiCrop"]
@@ -52,7 +52,7 @@ class MultiCrop:
             two float32 ``[B, 3, image_size, image_size]``, then ``num_local`` of ``[B, 3, local_size, local_size]``,
             on the batch's device.
         """
-        return [recipe(batch, generator) for recipe in self._recipes()]
+        return random_views(self._recipes(), batch, generator)
 
     def _recipes(self) -> list[RandomView]:
         local_size = round(self.image_size * 96 / 224) if self.local_size is None else self.local_size

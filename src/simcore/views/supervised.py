@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simcore.settings import setting
 from simcore.views._canvas import ImageBatch
-from simcore.views._random_view import RandomView
+from simcore.views._random_view import RandomView, random_views
 from simcore.views._render import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["Supervised"]
@@ -31,7 +31,7 @@ class Supervised:
 
     def __call__(self, batch: ImageBatch, generator: torch.Generator) -> list[Tensor]:
         """Draw the crops, then the flips, and make one float32 ``[B, 3, image_size, image_size]``."""
-        return [self._recipe()(batch, generator)]
+        return random_views([self._recipe()], batch, generator)
 
     def _recipe(self) -> RandomView:
         return RandomView(

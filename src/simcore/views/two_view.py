@@ -10,7 +10,7 @@ from torch import Tensor
 from simcore.settings import setting
 from simcore.views._canvas import ImageBatch
 from simcore.views._photometric import Photometric
-from simcore.views._random_view import RandomView
+from simcore.views._random_view import RandomView, random_views
 from simcore.views._render import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["TwoView"]
@@ -42,7 +42,7 @@ class TwoView:
         Returns:
             two float32 ``[B, 3, image_size, image_size]`` on the batch's device.
         """
-        return [recipe(batch, generator) for recipe in self._recipes()]
+        return random_views(self._recipes(), batch, generator)
 
     def _recipes(self) -> list[RandomView]:
         return [

@@ -11,7 +11,7 @@ from simcore.errors import UsageError
 from simcore.settings import setting
 from simcore.views._canvas import ImageBatch
 from simcore.views._rand_augment import RandAugment
-from simcore.views._random_view import RandomView
+from simcore.views._random_view import RandomView, random_views
 from simcore.views._render import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["WeakStrong"]
@@ -46,12 +46,12 @@ class WeakStrong:
         Each view draws its crops and flips, then a strong one its operations.
         """
         weak = self._recipe(self.mean, self.std)
-        return [weak(batch, generator) for _ in range(self.num_weak)] + [
+        return random_views([weak] * self.num_weak, batch, generator) + [
             self._strong(batch, generator) for _ in range(self.num_strong)
         ]
 
     def _strong(self, batch: ImageBatch, generator: torch.Generator) -> Tensor:
-        plain = self._recipe((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))(batch, generator)
+        (plain,) = random_views([self._recipe((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))], batch, generator)
         view = self.rand_augment(plain, generator)
         mean, std = torch.tensor([self.mean, self.std])[..., None, None].to(view.device)
         return view.sub_(mean).div_(std)

@@ -36,7 +36,7 @@ from simcore.embedding._reading import PieceReader, read_batches
 from simcore.images import ImageSource, open_images
 
 RESULTS = Path(__file__).parents[1] / "results"
-BATCH = 64
+BATCH = {"cpu": 64, "cuda": 256}
 ROUNDS = 3
 DRAWN = 512
 CASES = {  # width, height, encoder, image size, files
@@ -68,17 +68,20 @@ def workers(encoder: Encoder) -> int:
 
 
 def decode_only(images: ImageSource, encoder: Encoder) -> None:
-    reader = PieceReader(images, list(enumerate(split_rows(len(images)))), encoder.transform, BATCH)
+    reader = PieceReader(
+        images, list(enumerate(split_rows(len(images)))), encoder.transform, BATCH[encoder.device.type]
+    )
     for _ in read_batches(reader, workers(encoder)):
         pass
 
 
 def forward_only(images: ImageSource, encoder: Encoder) -> None:
     side, cuda = encoder.image_size, encoder.device.type == "cuda"
-    batch = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, side, side, 3), dtype=np.uint8))
+    num = BATCH[encoder.device.type]
+    batch = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (num, side, side, 3), dtype=np.uint8))
     batch = batch.to(encoder.device)
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=cuda):
-        for _ in range(len(images) // BATCH):
+        for _ in range(len(images) // num):
             encoder(batch.permute(0, 3, 1, 2))
     if cuda:
         torch.cuda.synchronize()
@@ -86,7 +89,8 @@ def forward_only(images: ImageSource, encoder: Encoder) -> None:
 
 def embed(images: ImageSource, encoder: Encoder) -> None:
     precision = "bf16-mixed" if encoder.device.type == "cuda" else "32"
-    Embedder(encoder, batch_size=BATCH, num_workers=workers(encoder), precision=precision, quiet=True)(images)
+    size, count = BATCH[encoder.device.type], workers(encoder)
+    Embedder(encoder, batch_size=size, num_workers=count, precision=precision, quiet=True)(images)
 
 
 def timed(arm: Callable[[ImageSource, Encoder], None], images: ImageSource, encoder: Encoder) -> dict[str, float]:
@@ -144,7 +148,7 @@ def main() -> None:
         print(json.dumps(cases[-1]))
     found = {
         "machine": machine.describe(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "device": args.device,
         "command": "python benchmarks/embedding/throughput.py" + (" --device cuda" if cuda else ""),
         "load_average": load,  # at the start: 0 on a machine that does nothing else
         "cases": cases,

@@ -48,7 +48,7 @@ CASES = {  # view and image size, images a batch, backbone
     "cuda": ((64, 256, "resnet18"), (224, 128, "resnet50")),
 }
 PRECISION = {"cpu": "32", "cuda": "bf16-mixed"}
-STEPS_IN_A_ROW = {"cpu": 1, "cuda": 40}
+STEPS_IN_A_ROW = {"cpu": 1, "cuda": 20}
 Arm = Callable[[], Any]
 
 
@@ -221,7 +221,7 @@ def main() -> None:
         "command": f"python benchmarks/training/step_speed.py --rounds {rounds}{flag}",
         "reading": "three figures are the lower quartile, the median and the upper quartile over the rounds",
         "machine": machine.describe(),
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
+        "device": args.device,
         "precision": PRECISION[args.device],
         "cases": [measure(case, rounds, args.device) for case in CASES[args.device]],
     }

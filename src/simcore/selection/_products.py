@@ -44,7 +44,8 @@ def products_with(
         def multiply(tile: Float32) -> Float32:
             moved = torch.from_numpy(tile).to(place)
             product = moved @ there.T if by_tile_row else there @ moved.T
-            found: Float32 = product.cpu().numpy()
+            host = torch.empty(product.shape, pin_memory=product.is_cuda)  # the way there is several times as fast
+            found: Float32 = host.copy_(product).numpy()
             return found
 
         yield multiply

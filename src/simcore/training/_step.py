@@ -19,7 +19,7 @@ class Stepper:
     """A model with its optimizer on its device, ready to be stepped."""
 
     def __init__(self, model: Trainable, settings: FitSettings, fabric: Fabric) -> None:
-        self.model, self.settings, self.fabric = model, settings, fabric
+        self.model, self.settings, self.fabric = model.to(fabric.device), settings, fabric
         self.optimizer = make_optimizer(model, settings)
         self.lr = settings.lr
         self._wrapped, self._wrapped_optimizer = fabric.setup(_Forward(model), self.optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -28,6 +29,7 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         chosen = {"accelerator": accelerator, "devices": local, "num_nodes": max(1, world // local), "strategy": "ddp"}
     if accelerator == "cpu" and isinstance(chosen["devices"], list):
         chosen["devices"] = 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its advice on precision is not the user's to take
     fabric = Fabric(precision=resolve_precision(precision, accelerator), **chosen)
     fabric.launch()
     return fabric

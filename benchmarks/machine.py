@@ -19,13 +19,14 @@ def describe() -> dict[str, Any]:
         "cpu": cpu[0] if cpu else platform.processor(),
         "num_cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(int(memory) / 2**20, 1) if memory else None,
-        "gpu": _gpu(),
+        "gpu": gpu(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
 
 
-def _gpu() -> str | None:
+def gpu() -> str | None:
+    """Name the GPU, if there is one."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None

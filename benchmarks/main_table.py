@@ -99,7 +99,7 @@ def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
 
 def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[str, Any]:
     """Read what one run of one arm came to."""
-    layout, row = Layout(recipe.out), {"arm": arm, "seed": seed}
+    layout, row = Layout(recipe.out), {"arm": arm, "seed": seed, "gpu": machine.gpu()}
     for task, metric in METRICS.items():
         row[task] = round(float(Report.load(layout.evaluation(arm, seed, task)).metrics[metric]), 2)
     coreset = layout.coreset(arm, seed)

@@ -10,7 +10,7 @@ from typing import Any
 from _page import Interval, Results, Row, Told, by, capital, compared, listed, number, paired, table, verdict
 
 METRICS = ("linear", "knn")
-KEYS = ("target", "arm", "seed", "method", "per_class", *METRICS)
+KEYS = ("target", "arm", "seed", "method", "per_class", *METRICS, "gpu")
 
 
 def plain(name: str) -> str:

@@ -82,7 +82,8 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     began, busy = time.monotonic(), time.process_time()
     place = train(name, images, args, seed)
     row = {"seed": seed, "random": random, "learned": accuracy(load_encoder(place), images, test)}
-    row |= {"seconds": round(time.monotonic() - began), "processor_seconds": round(time.process_time() - busy)}
+    seconds = {"seconds": time.monotonic() - began, "processor_seconds": time.process_time() - busy}
+    row |= {"gpu": machine.gpu()} | {name: round(value) for name, value in seconds.items()}
     print(name, json.dumps(row), flush=True)
     return row
 

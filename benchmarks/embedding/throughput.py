@@ -44,6 +44,7 @@ CASES = {  # width, height, encoder, image size, files
         (64, 64, "timm:resnet10@random", 64, 2048),
         (500, 375, "timm:resnet18@random", 224, 192),
         (500, 375, "timm:resnet50@random", 224, 128),
+        (500, 375, "timm:test_resnet@random", 32, 1024),  # decoding is the slower part
     ),
     "cuda": ((64, 64, "timm:resnet18@random", 64, 16384), (500, 375, "timm:resnet50@random", 224, 4096)),
 }

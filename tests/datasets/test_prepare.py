@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+import tarfile
 import warnings
 from pathlib import Path
 
@@ -197,3 +198,32 @@ def test_the_set_that_the_program_draws_needs_no_archive(tmp_path):
     assert done.num_images == {"target": 16, "test": 16, "pool": 30}
     assert quietly(drawn, out=tmp_path / "out").done_before
     assert len(open_images(tmp_path / "out" / "target" / "train")) == 16
+
+
+@pytest.mark.parametrize("part", ["aircraft", "cars", "cub", "pets"])
+def test_a_part_of_imagenet_holds_its_synsets_alone(part, tmp_path):
+    synsets = find("datasets", f"imagenet_sub_{part}").synsets
+    for synset in (*synsets, "n01440764"):
+        layouts.picture(tmp_path / "raw" / "ILSVRC" / "Data" / "CLS-LOC" / "train" / synset / f"{synset}_1.JPEG")
+    quietly(f"imagenet_sub_{part}", archive=tmp_path / "raw", out=tmp_path / "out")
+    source = open_images(tmp_path / "out", split="train")
+    assert sorted(source.classes) == sorted(synsets)
+    assert len(source) == len(synsets)
+
+
+def test_a_folder_without_a_synset_of_the_part_says_what_is_wanted(tmp_path):
+    layouts.picture(tmp_path / "raw" / "n01440764" / "a.JPEG")
+    with pytest.raises(
+        SimcoreError, match=r"raw: no images of imagenet_sub_cars there; imagenet_sub_cars is published"
+    ):
+        quietly("imagenet_sub_cars", archive=tmp_path / "raw", out=tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SimcoreError, match=r"empty: no folders named by synset .* there; imagenet is published as"):
+        quietly("imagenet", archive=tmp_path / "empty", out=tmp_path / "out")
+
+
+def test_what_an_archive_lacks_is_told_of_the_archive(pets, tmp_path):
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        archive.add(pets / "images", "images")
+    with pytest.raises(SimcoreError, match=r"^\S*images.tar.gz: no 'annotations/trainval.txt' there"):
+        quietly("pets", archive=tmp_path / "images.tar.gz", out=tmp_path / "out")

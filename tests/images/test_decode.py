@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+import types
 import threading
 import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from simcore.errors import UsageError
 from simcore.images import Limits, Refused, Unreadable, decode
@@ -319,23 +321,52 @@ def test_transparent_colours_and_palettes_show_white(make):
     assert found[7, 7].tolist() == [63, 63, 63]
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "P", "LA", "PA", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "I;16", "F"]
-)
-def test_every_mode_gives_three_channels(make, mode):
-    image = Image.fromarray(make.pixels(3))
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "RGBX", "I;16", "F"])
+def test_every_mode_gives_its_colours(make, mode):
+    colours = Image.fromarray(make.pixels(3))
+    gray = mode in ("L", "LA", "PA", "I;16", "F", "1")
+    wanted = np.asarray((colours.convert("L") if gray else colours).convert("RGB")).astype(int)
     if mode == "LAB":
-        image = Image.merge("LAB", image.split())
-    elif mode in ("PA", "LA"):
-        image = image.convert("L").convert(mode)
+        to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+        image = ImageCms.applyTransform(colours, to_lab)
+    elif mode == "I;16":
+        image = Image.fromarray(np.asarray(colours.convert("L")).astype(np.uint16) * 257)
+    elif mode == "F":
+        image = Image.fromarray(np.asarray(colours.convert("L")).astype(np.float32) / 255)
     else:
-        image = image.convert("L").convert(mode) if mode in ("I;16", "F") else image.convert(mode)
+        image = (colours.convert("L") if gray else colours).convert(mode)
+    if mode in ("1", "P", "PA"):
+        wanted = np.asarray(image.convert("RGB")).astype(int)
+    num_written = 0
     for fmt in ("TIFF", "PNG"):
         try:
             data = make.encode(image, fmt)
         except (OSError, KeyError, ValueError):
             continue  # a format without this mode
-        assert decode(data).pixels.shape == (24, 32, 3)
+        num_written += 1
+        found = decode(data).pixels.astype(int)
+        assert found.shape == (24, 32, 3)
+        # Colours in another space are rounded to its 8 bits a channel.
+        assert np.abs(found - wanted).mean() <= {"LAB": 6, "YCbCr": 2}.get(mode, 1)
+    assert num_written
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_text_that_unpacks_to_more_than_pillow_takes_is_refused(make, kind):
+    body = b"note\0\0" + zlib.compress(b"A" * (80 << 20), 9)
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    png = make.png(1)
+    end = png.index(b"IDAT") - 4
+    assert "unpacks to more than Pillow takes" in reason_of(png[:end] + chunk + png[end:], Refused)
+
+
+def test_heic_is_read_where_its_package_is_installed(monkeypatch):
+    found = []
+    package = types.ModuleType("pillow_heif")
+    package.register_heif_opener = lambda: found.append("registered")
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    assert "pillow-heif" in reason_of(b"\0\0\0\x18ftypheic" + bytes(40), Unreadable)
+    assert found
 
 
 def test_cmyk_jpegs_are_not_inverted(make):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simcore.embedding import Embedder, load_encoder
 from simcore.errors import SimcoreWarning
 from simcore.images import open_images
 from simcore.images.duplicates import similar_groups, thumbnail
@@ -169,3 +170,23 @@ def test_names_that_are_not_utf8_reach_the_report(make):
     found = report(make.root)
     assert found["unreadable"] == [{"id": "caf%E9.png", "reason": "empty (0 bytes)"}]
     json.dumps(found).encode("utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::simcore.errors.SimcoreWarning")
+def test_inspect_and_embed_agree_on_what_is_readable(make, tmp_path):
+    """They decode at different scales; a file cut or changed anywhere must be readable to both or to neither."""
+    random = np.random.default_rng(0)
+    for number in range(60):
+        image = Image.fromarray(make.pixels(number, width=200, height=160))
+        kind, extension = (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"))[number % 3]
+        data = bytearray(make.encode(image, kind))
+        place = int(random.integers(2, len(data)))
+        if number % 2:
+            data[place] ^= int(random.integers(1, 256))
+        make.put(f"{number:02d}.{extension}", bytes(data[:place] if number % 4 == 0 else data))
+    told = report(make.root)
+    encoder = load_encoder("timm:test_resnet@random", image_size=32, device="cpu")
+    rows = Embedder(encoder, num_workers=0, quiet=True)(make.root, tmp_path / "store")
+    bad = {one["id"] for one in told["unreadable"]} | {one["id"] for one in told["refused"]}
+    assert set(rows.table["id"].to_pylist()) == {row for row in open_images(make.root).table["id"].to_pylist()} - bad
+    assert 5 < len(bad) < 55

@@ -12,6 +12,7 @@ import pytest
 
 from simcore.errors import SimcoreError, SimcoreWarning
 from simcore.images import open_images
+from simcore.images.faults import Unreadable
 from simcore.images.samples import index_shard, split_key
 
 
@@ -197,16 +198,38 @@ def add(archive: tarfile.TarFile, name: str, data: bytes = b"", **fields: object
 def test_folders_links_and_other_members(make):
     with tarfile.open(make.root / "s.tar", "w") as archive:
         add(archive, "d.png", type=tarfile.DIRTYPE)
+        add(archive, "early.png", type=tarfile.SYMTYPE, linkname="through.png")
+        add(archive, "through.png", type=tarfile.SYMTYPE, linkname="d.png/a.png")
         add(archive, "d.png/a.png", make.png(1))
         add(archive, "hard.png", type=tarfile.LNKTYPE, linkname="d.png/a.png")
         add(archive, "d.png/soft.png", type=tarfile.SYMTYPE, linkname="../d.png/a.png")
-        add(archive, "lost.png", type=tarfile.SYMTYPE, linkname="nowhere.png")
+        add(archive, "second.png", type=tarfile.SYMTYPE, linkname="hard.png")
         add(archive, "fifo.png", type=tarfile.FIFOTYPE)
         add(archive, "last.png", make.png(2))
     source = open_images(make.root / "s.tar")
-    assert names(source) == ["d.png/a.png", "hard.png", "d.png/soft.png", "last.png"]
-    assert [source.read(row) for row in range(4)] == [make.png(1)] * 3 + [make.png(2)]
-    assert [data for _, data in source.scan(0, 4)] == [make.png(1)] * 3 + [make.png(2)]
+    told = ["d.png/a.png", "hard.png", "d.png/soft.png", "second.png", "last.png", "early.png", "through.png"]
+    assert names(source) == told
+    content = [make.png(2) if name == "last.png" else make.png(1) for name in told]
+    assert [source.read(row) for row in range(7)] == content
+    assert [data for _, data in source.scan(0, 7)] == content
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "/etc/hostname", "../b.png", "ring.png", "lost.png"])
+def test_a_link_to_nothing_in_the_shard_is_named(make, target):
+    with tarfile.open(make.root / "s.tar", "w") as archive:
+        add(archive, "lost.png", type=tarfile.SYMTYPE, linkname=target)
+        add(archive, "lost.cls", type=tarfile.SYMTYPE, linkname=target)
+        add(archive, "ring.png", type=tarfile.SYMTYPE, linkname="lost.png")
+        add(archive, "a.png", make.png(1))
+    source = open_images(make.root / "s.tar")
+    assert names(source) == ["a.png", "lost.png", "ring.png"]
+    assert source.read(0) == make.png(1)
+    for row in (1, 2):
+        with pytest.raises(Unreadable, match="missing file"):
+            source.read(row)
+    found = [data for _, data in source.scan(0, 3)]
+    assert found[0] == make.png(1)
+    assert all("missing file" in fault.reason for fault in found[1:])
 
 
 def test_names_that_are_not_utf8(make):

@@ -161,7 +161,7 @@ def _tree(dataset: Dataset, sources: Sequence[Path], unpacked: Path, quiet: bool
     for archive in archives:
         extract(archive, unpacked, wants=dataset.wants, shelf=dataset.shelf, quiet=quiet)
     roots = [unpacked] * unpacked.is_dir() + folders
-    return Tree(roots, beside=beside, hint=hint)
+    return Tree(roots, beside=beside, called=" ".join(map(str, sources)), hint=hint)
 
 
 def _archives_in(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -177,8 +177,9 @@ def _write(dataset: Dataset, tree: Tree, folder: Path, copy: bool, label: str | 
             writer.add(copies.add(row) if copy else row)
     if not tally.kept:
         why = "; ".join(f"{number:,} {reason}" for reason, number in tally.left_out.items())
-        first = next((shown[0] for shown in tally.examples.values()), "")
-        raise SimcoreError(f"{tree.roots[0]}: no images of {name_of(dataset)} there ({why}: {first})")
+        first = next((f": {shown[0]}" for shown in tally.examples.values()), "")
+        why = f" ({why}{first})" if why else tree.hint
+        raise SimcoreError(f"{tree.called}: no images of {name_of(dataset)} there{why}")
     if copy:
         shutil.rmtree(folder / UNPACKED, ignore_errors=True)
     return tally

@@ -23,13 +23,14 @@ class Tree:
     nothing to search.
     """
 
-    def __init__(self, roots: Sequence[Path], *, beside: Sequence[Path] = (), hint: str = "") -> None:
+    def __init__(self, roots: Sequence[Path], *, beside: Sequence[Path] = (), called: str = "", hint: str = "") -> None:
         """Take existing folders, and folders ``beside`` them that are looked at but not into.
 
-        ``hint`` ends the message about a file that is not there.
+        ``called`` is what messages call them all, and ``hint`` ends the message about a file that is not there.
         """
         self.roots = tuple(roots)
-        self._hint = hint
+        self.called = called or " ".join(map(str, self.roots))
+        self.hint = hint
         self._shelves = [*(shelf for root in roots for shelf in _shelves(root)), *beside]
 
     def find(self, *names: str) -> Path | None:
@@ -45,7 +46,7 @@ class Tree:
         found = self.find(*names)
         if found is None:
             wanted = " or ".join(f"'{name}'" for name in names)
-            raise SimcoreError(f"{' '.join(map(str, self.roots))}: no {wanted} there{self._hint}")
+            raise SimcoreError(f"{self.called}: no {wanted} there{self.hint}")
         return found
 
     def lines(self, *names: str) -> list[str]:

@@ -52,7 +52,7 @@ class ImageNet(Dataset):
         """Give the images by synset and name."""
         folder = tree.find("CLS-LOC/train") or tree.folder_holding(SYNSET)
         if folder is None:
-            raise SimcoreError(f"{' '.join(map(str, tree.roots))}: no folders named by synset (n01440764, …) there")
+            raise SimcoreError(f"{tree.called}: no folders named by synset (n01440764, …) there{tree.hint}")
         for child in sorted(folder.iterdir()):
             if re.fullmatch(SYNSET, child.name) and child.is_dir() and self.keeps(child.name):
                 for _, path in walk(child):

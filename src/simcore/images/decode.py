@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import threading
 import warnings
@@ -116,6 +117,14 @@ def _decoders(head: bytes) -> Iterator[tuple[str, Any]]:
                     yield name, factory
         with _pillow_silenced():
             Image.init()
+            _add_heif()
+
+
+def _add_heif() -> None:
+    """Let Pillow read HEIC where the user has installed the package for it."""
+    with contextlib.suppress(ImportError):
+        if "HEIF" not in Image.OPEN:
+            importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _decode(image: ImageFile.ImageFile, name: str, short_side: int | None) -> Decoded:
@@ -148,6 +157,8 @@ def _fault(data: bytes, name: str, error: Exception) -> ImageFault:
     said = " ".join(str(error).split())[:120] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):  # a frame or embedded picture larger than the header said
         return Refused(f"{name} with more pixels than Pillow takes ({said})")
+    if "MAX_TEXT" in said:
+        return Refused(f"{name} with a text or colour profile that unpacks to more than Pillow takes ({said})")
     cut = any(word in said.lower() for word in ("truncat", "unexpected end", "eof", "not enough", "only got"))
     if cut or isinstance(error, EOFError) or ends_early(data, name):
         return Unreadable(f"truncated {name}")

@@ -15,7 +15,7 @@ from simcore.images.formats import IMAGE_EXTENSIONS, OTHER_EXTENSIONS, has_image
 from simcore.images.labels import integer_or_none
 from simcore.images.names import escape
 from simcore.images.storage import is_remote, open_binary, retried
-from simcore.images.tar_index import ForwardFile, Member, TarFault, members
+from simcore.images.tar_index import NOWHERE, ForwardFile, Member, TarFault, members
 from simcore.images.walk import SNIFFED_BYTES, is_hidden
 
 LABEL_EXTENSIONS = ("cls", "class", "label", "target")
@@ -132,6 +132,8 @@ class _Samples:
             self.num_hidden += 1
             return
         key, extension = split_key(name)
+        if member.size == NOWHERE and extension not in IMAGE_EXTENSIONS:
+            return
         fields = self._fields.setdefault(key, {})
         self.num_repeated += extension in fields
         fields[extension] = member

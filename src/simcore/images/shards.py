@@ -23,7 +23,7 @@ from simcore.images.names import escape
 from simcore.images.samples import ShardIndex, empty_index, kept_index
 from simcore.images.source import ImageSource, Place, SourceNotes, listing_of, read_each
 from simcore.images.storage import is_remote, open_binary, read_range, stamp_of
-from simcore.images.tar_index import ForwardFile
+from simcore.images.tar_index import NOWHERE, ForwardFile
 
 INDEXING_THREADS = 16
 
@@ -39,6 +39,7 @@ class TarReader:
 
     def read(self, place: Place, limits: Limits) -> bytes:
         """Fetch one member."""
+        _refuse_lost(place)
         limits.check_bytes(place.second)
         return read_range(self.shards[place.unit], place.first, place.second)
 
@@ -58,8 +59,14 @@ class TarReader:
                     yield _read_forward(file, place, limits, self)
 
 
+def _refuse_lost(place: Place) -> None:
+    if place.second == NOWHERE:
+        raise Unreadable("missing file (a link to nothing in the shard)")
+
+
 def _read_forward(file: ForwardFile, place: Place, limits: Limits, reader: TarReader) -> bytes | ImageFault:
     try:
+        _refuse_lost(place)
         limits.check_bytes(place.second)
         file.skip_to(place.first)
         data = file.read(place.second)

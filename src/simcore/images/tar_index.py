@@ -15,6 +15,7 @@ REGULAR = (b"0", b"\0", b"7")
 LINKS = (b"1", b"2")
 WITHOUT_DATA = (*LINKS, b"3", b"4", b"5", b"6")
 MAX_HEADER_RECORD = 1 << 20
+NOWHERE = -1  # the size of a member that is a link to nothing in the file
 
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip"),
@@ -74,12 +75,14 @@ class ForwardFile:
 
 
 def members(file: ForwardFile, total: int, peek: Callable[[bytes, int], int]) -> Iterator[Member]:
-    """Walk the regular files of a tar of ``total`` bytes (-1 unknown); links to earlier files are followed.
+    """Walk the regular files of a tar of ``total`` bytes (-1 unknown), and the links to them.
 
-    ``peek(name, size)`` says how many bytes from the start of a member are wanted along with it.
+    A link to a later file is given at the end of a whole tar, and one that leads to no file of it then too, with the
+    size ``NOWHERE``. ``peek(name, size)`` says how many bytes from the start of a member are wanted along with it.
     Raises ``TarFault`` where the file is cut, damaged or no tar, after all members that are whole were given.
     """
     known: dict[bytes, Member] = {}
+    waiting: dict[bytes, bytes] = {}
     extended = _Extended()
     while True:
         at = file.position
@@ -87,6 +90,7 @@ def members(file: ForwardFile, total: int, peek: Callable[[bytes, int], int]) ->
         if header == bytes(BLOCK):
             if file.read(BLOCK) != bytes(BLOCK):
                 raise TarFault("truncated (the second closing block is missing)")
+            yield from _late_links(waiting, known)
             return
         kind, name, size, link = _parse(header, at)
         data = at + BLOCK
@@ -103,10 +107,23 @@ def members(file: ForwardFile, total: int, peek: Callable[[bytes, int], int]) ->
             if (total if total >= 0 else file.position) < data + size:
                 raise TarFault(f"truncated (cut inside {name.decode('utf-8', 'replace')})")
             yield member
-        elif kind in LINKS and (target := known.get(_target(name, link, kind))):
-            yield target._replace(name=name)
+        elif kind in LINKS and (found := known.get(_target(name, link, kind))):
+            known[name] = member = found._replace(name=name)
+            yield member
+        elif kind in LINKS:
+            waiting[name] = _target(name, link, kind)
         if kind not in WITHOUT_DATA:
             file.skip_to(data + _padded(size))
+
+
+def _late_links(waiting: dict[bytes, bytes], known: dict[bytes, Member]) -> Iterator[Member]:
+    """Follow links to later files, also through other links."""
+    for name, target in waiting.items():
+        passed = {name}
+        while target in waiting and target not in known and target not in passed:
+            passed.add(target)
+            target = waiting[target]
+        yield known[target]._replace(name=name) if target in known else Member(name, 0, NOWHERE)
 
 
 def _parse(header: bytes, at: int) -> tuple[bytes, bytes, int, bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import sys
-import types
 import threading
+import types
 import warnings
 import zlib
 

@@ -45,7 +45,8 @@ class Datasets(Command):
         yield f"{'name':<22} {'kind':<9} {'classes':>7} {'train':>10} {'test':>7}  title; licence"
         for one in result["datasets"]:
             counts = [f"{one[key]:,}" if one[key] else "-" for key in ("num_classes", "num_train", "num_test")]
-            yield f"{one['name']:<22} {one['kind']:<9} {counts[0]:>7} {counts[1]:>10} {counts[2]:>7}  {one['title']}; {one['licence']}"
+            numbers = f"{counts[0]:>7} {counts[1]:>10} {counts[2]:>7}"
+            yield f"{one['name']:<22} {one['kind']:<9} {numbers}  {one['title']}; {one['licence']}"
         yield "counts are images; `simcore datasets NAME` says where a set is published, and all else"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,31 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "tiny-imagenet" / "val.parquet").is_file():
         pytest.skip(f"the shared benchmark images are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture
+def peak_growth() -> Callable[[], contextlib.AbstractContextManager[list[float]]]:
+    """By how many MiB the memory of this process rose inside, at its peak: one number in the list, at the end.
+
+    The peak that ``getrusage`` tells is that of the whole life, with every test that ran before: growth under it is not
+    seen. So the kernel's own mark is set back first, which Linux alone can do.
+    """
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the mark of peak memory can be set back on Linux alone")
+
+    def resident(name: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
+
+    @contextlib.contextmanager
+    def measured() -> Iterator[list[float]]:
+        grown: list[float] = []
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+        yield grown
+        grown.append(resident("VmHWM") - before)
+
+    return measured
 
 
 @pytest.fixture

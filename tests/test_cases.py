@@ -7,7 +7,6 @@ hand, these tests are skipped.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -96,14 +95,14 @@ def test_h03_orientation(case, tmp_path):
     assert cosines(rows).min() >= 0.99
 
 
-def test_h04_extreme_shapes(case, tmp_path, capsys):
+def test_h04_extreme_shapes(case, tmp_path, capsys, peak_growth):
     folder, values = case("H04")
     folder = only(folder, tmp_path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told = inspected(folder, capsys)
+    with peak_growth() as grown:
+        told = inspected(folder, capsys)
+        embedded(folder, tmp_path / "out")
     assert told["n_ok"] + told["n_refused"] == values["n_files"]
-    embedded(folder, tmp_path / "out")
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < values["max_rss_growth_mb"]
+    assert grown[0] < values["max_rss_growth_mb"]
 
 
 def test_h05_a_card_copied_by_a_mac(case, tmp_path, capsys):
@@ -153,9 +152,10 @@ def test_h10_rows_and_their_order(case, tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_h13_facility_location_without_a_square_matrix(case):
+def test_h13_facility_location_without_a_square_matrix(case, peak_growth):
     folder, values = case("H13")
     target, pool = (Embeddings.from_array(np.load(folder / f"{side}.npy")) for side in ("target", "pool"))
-    chosen = FacilityLocation().select(target, pool, budget=values["budget"])
+    with peak_growth() as grown:
+        chosen = FacilityLocation().select(target, pool, budget=values["budget"])
     assert len(set(chosen.indices.tolist())) == values["budget"]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 < values["max_rss_mb"]
+    assert grown[0] < values["max_rss_mb"]

@@ -1,8 +1,8 @@
 """From images to training views, as batched tensor operations on the device that trains.
 
 A view maker is a strategy that is called with an :class:`ImageBatch` and a CPU ``torch.Generator`` and gives a list
-of normalised views. Every draw is made on the CPU in a documented order, so one generator gives the same views on
-every device; what is drawn, and what is then done, equals torchvision's transforms on float images.
+of normalised views. Every draw is made on the CPU in a documented order, so one generator gives the same views of a
+batch on every device; what is drawn, and what is then done, equals torchvision's transforms on float images.
 """
 
 from __future__ import annotations

@@ -31,15 +31,20 @@ RESULTS = Path(__file__).parents[1] / "results"
 Lines = dict[str, list[dict[str, Any]]]
 
 
-def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentParser:
+TARGETS = ("pets", "vehicles", "food", "distinct")
+
+
+def arguments(
+    name: str, text: str | None, *, epochs: int, target: str = "pets", per_class: int = 100
+) -> argparse.ArgumentParser:
     """Declare what all of them take."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     tiny_imagenet.add_flag(parser)
     parser.add_argument("--work", type=Path, default=Path("runs") / name, help="folder for everything made")
-    parser.add_argument("--target", default="pets")
+    parser.add_argument("--target", default=target, choices=TARGETS)
     parser.add_argument("--encoder", help="RUN that every arm begins with (default: SimCLR on X)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--per-class", type=int, default=per_class)
     parser.add_argument("--backbone", default="resnet10")
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--pretrain-steps", type=int, default=400)
@@ -53,10 +58,10 @@ def arguments(name: str, text: str | None, *, epochs: int) -> argparse.ArgumentP
 
 
 def sources(args: argparse.Namespace) -> dict[str, str]:
-    """Name X, its test set and the foreign images: those of all other targets."""
+    """Name X, its test set and the foreign images: those of all other fine-grained targets."""
     groups = tiny_imagenet.groups(args.data, per_class=args.per_class)
-    own = groups.pop(args.target)
-    foreign = tuple(name for group in groups.values() for name in group.wnids)
+    own = groups.pop(args.target, None) or tiny_imagenet.distinct(args.data, per_class=args.per_class)
+    foreign = tuple(name for group in groups.values() for name in group.wnids if name not in own.wnids)
     return {"train": own.target, "test": own.test, "foreign": dataclasses.replace(own, wnids=foreign).target}
 
 

@@ -6,6 +6,12 @@ import contextlib
 import functools
 import http.server
 import io
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,17 +161,61 @@ class Ranged(Quiet):
 
 
 @contextlib.contextmanager
-def served(folder: Path, handler: type[Quiet]) -> Iterator[str]:
+def served(folder: Path, handler: type[Quiet], context: ssl.SSLContext | None = None) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/set"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_port}/set"
     finally:
         server.shutdown()
         server.server_close()
         handler.failures.clear()
         handler.requests.clear()
+
+
+@pytest.fixture
+def over_https(make) -> Iterator[tuple[str, Path]]:
+    """The URL of a server whose certificate nobody has signed, and that certificate."""
+    pytest.importorskip("aiohttp", reason="the [http] extra is not installed")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    certificate, key = make.root / "certificate.pem", make.root / "key.pem"
+    request = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run([*request.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    fill(make)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with served(make.root, Ranged, context) as url:
+        yield url, certificate
+
+
+def inspected(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Inspect in a process of its own, since trusted certificates are read once."""
+    command = [sys.executable, "-m", "simcore", "inspect", url, "--json"]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+
+
+def test_a_trusted_server_over_https(over_https):
+    url, certificate = over_https
+    told = inspected(f"{url}/wds/s-{{0..1}}.tar", SSL_CERT_FILE=str(certificate))
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["n_ok"] == 6
+
+
+def test_a_server_that_is_not_trusted_is_one_line_at_once(over_https):
+    url, _ = over_https
+    told = inspected(f"{url}/wds/s-0.tar")
+    assert told.returncode == 1
+    assert "its certificate is not trusted: self-signed certificate" in told.stderr.replace(
+        "self signed", "self-signed"
+    )
+    assert told.stderr.count("\n") == 1
+    assert "tries" not in told.stderr
 
 
 @pytest.fixture(params=[Quiet, Ranged], ids=["whole", "ranges"])
@@ -263,11 +313,42 @@ def test_every_kind_from_s3(make, bucket, where):
     assert source.read(1) == want.read(1)
 
 
-def test_s3_without_the_object_or_the_rights(bucket, monkeypatch):
+def test_s3_without_the_object(bucket):
     with pytest.raises(SimcoreError, match=r"nowhere\.tar"):
         open_images(f"{bucket}/nowhere.tar")
     with pytest.raises(SimcoreError, match="no-such-bucket"):
         open_images("s3://no-such-bucket/pool")
+
+
+@pytest.fixture
+def guarded(bucket, s3_endpoint) -> Iterator[str]:
+    """The bucket, of which nobody may read anything."""
+    import requests
+    import s3fs
+
+    requests.post(f"{s3_endpoint}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield bucket
+    requests.post(f"{s3_endpoint}/moto-api/reset-auth", data=b"inf", timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize("where", ["wds/s-0.tar", "folder"])
+def test_s3_without_the_rights(guarded, where):
+    with pytest.raises(SimcoreError, match="permission denied"):
+        open_images(f"{guarded}/{where}")
+
+
+def test_s3_without_credentials_is_said_at_once(bucket, monkeypatch):
+    import s3fs
+
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(f"AWS_{name}")
+    for name in ("CONFIG_FILE", "SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(f"AWS_{name}", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(SimcoreError, match=r"cannot be read \(Unable to locate credentials; they come from"):
+        open_images(f"{bucket}/wds/s-0.tar")
 
 
 def test_a_rewritten_object_changes_the_fingerprint(make, bucket):

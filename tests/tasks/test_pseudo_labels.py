@@ -55,13 +55,14 @@ def test_a_pass_under_statistics_kept_uses_the_batch_and_changes_nothing():
 
 
 def test_alignment_scales_by_known_shares_over_the_moving_mean():
-    shares, align = torch.tensor([0.5, 0.25, 0.125, 0.125]), Alignment(torch.tensor([0.5, 0.25, 0.125, 0.125]), 0.9)
-    mean = None
-    for seed in range(3):
+    shares, align = torch.tensor([0.5, 0.25, 0.125, 0.125]), Alignment(torch.tensor([0.5, 0.25, 0.125, 0.125]), 0.7)
+    mean = [0.0] * 4
+    for seed in range(6):
         given = probabilities(seed=seed)
         made = align(given)
         batch = [sum(row[label] for row in given.tolist()) / 5 for label in range(4)]
-        mean = batch if mean is None else [0.9 * old + 0.1 * new for old, new in zip(mean, batch, strict=True)]
+        weight = max(0.3, 1 / (seed + 1))  # of the newest: as many as there are count alike until a window is full
+        mean = [(1 - weight) * old + weight * new for old, new in zip(mean, batch, strict=True)]
         for row, got in zip(given.tolist(), made.tolist(), strict=True):
             scaled = [p * s / m for p, s, m in zip(row, shares.tolist(), mean, strict=True)]
             assert got == pytest.approx([value / sum(scaled) for value in scaled], rel=1e-4)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from simcore.tasks._mixup import mixup
 from simcore.tasks._open_models import OpenMatch, SelfTraining
+from simcore.tasks._pseudo_labels import Alignment
 from simcore.tasks._semi_batches import SemiBatch
 from simcore.tasks._semi_losses import (
     masked_mean,
@@ -161,7 +162,7 @@ def test_mixmatch_is_equations_2_to_5():
 def test_remixmatch_is_its_algorithm_1():
     shares = torch.tensor([0.5, 0.25, 0.25])
     weights = {"weight": 1.5, "anchor_weight": 0.5, "rotation_weight": 0.5}
-    model, given = ReMixMatch(basis(), **HALF, **weights, shares=shares), batch(1, 3)
+    model, given = ReMixMatch(basis(), **HALF, **weights, align=Alignment(shares)), batch(1, 3)
     got = model.training_step(given, NOW).loss.item()
     weak, first, second = given.unlabelled
     guesses = said(model, weak)

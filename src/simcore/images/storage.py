@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import ssl
 import stat
 import time
 from collections.abc import Callable
@@ -190,11 +191,23 @@ def retried(where: str, action: Callable[[], T]) -> T:
             if isinstance(error, GONE) and not _broke_off(error):
                 raise Unreadable(os_reason(error)) from error
             error = error.__cause__ if isinstance(error, GONE) and isinstance(error.__cause__, Exception) else error
-            if delay is None:
-                said = " ".join(str(error).split())[:200] or type(error).__name__
-                raise SimcoreError(f"{where}: cannot be read after {len(RETRY_DELAYS) + 1} tries ({said})") from error
+            lasting = _lasting(error)
+            if delay is None or lasting is not None:
+                said = lasting or " ".join(str(error).split())[:200] or type(error).__name__
+                tries = "" if lasting else f" after {len(RETRY_DELAYS) + 1} tries"
+                raise SimcoreError(f"{where}: cannot be read{tries} ({said})") from error
             time.sleep(delay)
     raise AssertionError("unreachable")
+
+
+def _lasting(error: Exception) -> str | None:
+    """Say what no second try will mend; None for what may pass."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = getattr(error, "certificate_error", error)  # aiohttp wraps it in its own kind
+        return f"its certificate is not trusted: {getattr(said, 'verify_message', said)}; SSL_CERT_FILE names others"
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+        return f"{' '.join(str(error).split())}; they come from the environment, its profiles or the machine's role"
+    return None
 
 
 def _broke_off(error: BaseException) -> bool:

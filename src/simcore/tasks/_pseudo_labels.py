@@ -43,7 +43,8 @@ class Alignment(nn.Module):
     """Distribution alignment: guesses scaled so that on average they have the classes' known shares.
 
     ``guess · known / mean guess``, rows scaled to sum 1 (Berthelot et al. 2020, ReMixMatch, section 3.1). The mean
-    guess is a moving average, as published in code, begun with that of the first batch.
+    guess is a moving average, and the plain mean of all batches until these are ``1 / (1 - decay)``: otherwise the
+    first batch would weigh most for as long, when the guesses are the worst.
 
     Args:
         shares: share of each class, float [num_classes]; those of the labels in use, since others are not known.
@@ -52,18 +53,20 @@ class Alignment(nn.Module):
 
     shares: Tensor
     mean: Tensor
+    num_batches: Tensor
 
     def __init__(self, shares: Tensor, decay: float = 0.999) -> None:
         super().__init__()
         self.decay = decay
         self.register_buffer("shares", shares.float())
         self.register_buffer("mean", torch.zeros_like(shares, dtype=torch.float32))
+        self.register_buffer("num_batches", torch.zeros((), dtype=torch.float32))
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """Take guesses [n, num_classes] into the average, and align them."""
         batch = sum_over_processes(probabilities.mean(0)) / world()[1]
-        began = self.mean.sum() > 0
-        self.mean.copy_(torch.where(began, self.mean.lerp(batch, 1.0 - self.decay), batch))
+        self.num_batches += 1.0
+        self.mean.lerp_(batch, self.num_batches.reciprocal().clamp(min=1.0 - self.decay))
         aligned = probabilities * self.shares / self.mean.clamp(min=1e-6)
         return aligned / aligned.sum(1, keepdim=True).clamp(min=1e-12)
 

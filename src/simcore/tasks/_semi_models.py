@@ -119,7 +119,7 @@ class ReMixMatch(SemiModel):
         weight: of the mixed unlabelled views; grows linearly over the run.
         anchor_weight: of the first strong view, not mixed; grows likewise.
         rotation_weight: of telling by how many quarter turns that view was rotated; 0 for no such head.
-        shares: of the classes among the labels in use, float [num_classes].
+        align: aligns the distribution of guesses.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class ReMixMatch(SemiModel):
         weight: float,
         anchor_weight: float,
         rotation_weight: float,
-        shares: Tensor,
+        align: Alignment,
     ) -> None:
         super().__init__(basis)
         self.temperature, self.alpha = temperature, alpha
         self.weight, self.anchor_weight, self.rotation_weight = weight, anchor_weight, rotation_weight
-        self.align = Alignment(shares)
+        self.align = align
         self.rotation_head = fresh_head(basis.dim, 4, basis.seed + 1) if rotation_weight > 0 else None
 
     def training_step(self, batch: SemiBatch, moment: Moment) -> StepOutput:

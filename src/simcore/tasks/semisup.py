@@ -43,6 +43,7 @@ class SemiSupervised(SemiTask):
     hard_labels: bool = setting(False, "fixmatch, flexmatch: the guessed class as target, not sharpened guesses")
     warm_up: bool = setting(True, "flexmatch: lower thresholds while most images have had no confident guess")
     align: bool = setting(False, "fixmatch, flexmatch: align guesses to the shares of the labelled classes first")
+    alignment_decay: float = setting(0.999, "remixmatch, --align: of the mean guess a step; a short run needs less")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +52,7 @@ class SemiSupervised(SemiTask):
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(self, name):g}, but must be above 0")
         if self.num_guesses < 1:
             raise UsageError(f"--num-guesses is {self.num_guesses}, but must be at least 1")
-        self.check_range(0, 1, "threshold")
+        self.check_range(0, 1, "threshold", "alignment_decay")
         self.check_range(0, math.inf, "unlabelled_weight", "anchor_weight", "rotation_weight")
 
     @property
@@ -65,6 +66,7 @@ class SemiSupervised(SemiTask):
     def build(self, problem: Problem, fabric: Fabric) -> SemiModel:
         """Make the method's model."""
         basis, weight = problem.basis(), self.unlabelled_weight
+        align = Alignment(problem.shares, self.alignment_decay)
         weight = PUBLISHED_WEIGHT[self.method] if weight is None else weight
         if self.method == "mixmatch":
             return MixMatch(basis, temperature=self.temperature, alpha=self.mixup_alpha, weight=weight)
@@ -76,14 +78,14 @@ class SemiSupervised(SemiTask):
                 weight=weight,
                 anchor_weight=self.anchor_weight,
                 rotation_weight=self.rotation_weight,
-                shares=problem.shares,
+                align=align,
             )
         settings: dict[str, Any] = {
             "weight": weight,
             "threshold": self.threshold,
             "temperature": self.temperature,
             "hard_labels": self.hard_labels,
-            "align": Alignment(problem.shares) if self.align else None,
+            "align": align if self.align else None,
         }
         if self.method == "fixmatch":
             return FixMatch(basis, **settings)

@@ -36,6 +36,8 @@ def commands_page() -> str:
         "`1` or `0`. What is typed wins.\n\nExit code 0: done; 1: cannot be done, or `--strict` met bad data; 2: wrong "
         "usage; 130: interrupted. Results go to stdout, all else to stderr; colours only to a terminal, never where "
         "`NO_COLOR` is set. `SIMCORE_CACHE` names the folder of listings that are kept (default: `~/.cache/simcore`).\n"
+        "`SIMCORE_MAX_BYTES`, `SIMCORE_MAX_PIXELS` and `SIMCORE_MAX_ASPECT` say which images are refused "
+        "([the defaults](../own-images.md#what-is-refused)).\n"
         "\nTab completion:\n\n<!-- not run: changes the shell -->\n```bash\n"
         "simcore --completion bash > ~/.local/share/bash-completion/completions/simcore\n"
         "simcore --completion zsh > ~/.simcore.zsh   # and in .zshrc: source ~/.simcore.zsh\n```\n"

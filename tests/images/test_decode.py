@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from simcore.errors import UsageError
-from simcore.images import Limits, Refused, Unreadable, decode
+from simcore.images import Limits, Refused, Unreadable, decode, open_images
 
 T = Image.Transpose
 STORED_AS = {
@@ -108,6 +108,35 @@ def test_limits_are_stated_in_the_refusal(make):
     assert decode(png, limits=Limits(max_pixels=1000, max_aspect=2.5)).width == 50
     with pytest.raises(UsageError):
         Limits(max_pixels=0)
+
+
+def test_sources_take_their_limits_from_the_environment(make, tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(make.png(width=50, height=20))
+    usual = open_images(tmp_path)
+    assert usual.limits == Limits()
+    assert usual.decode(0).width == 50
+
+    monkeypatch.setenv("SIMCORE_MAX_PIXELS", "999")
+    narrow = open_images(tmp_path)
+    assert narrow.limits == Limits(max_pixels=999)
+    with pytest.raises(Refused, match=r"1,000 pixels, above the limit of 999.*SIMCORE_MAX_PIXELS"):
+        narrow.decode(0)
+    assert narrow.fingerprint != usual.fingerprint
+    assert (narrow + usual).limits == Limits(), "what either takes"
+
+    monkeypatch.setenv("SIMCORE_MAX_PIXELS", "1000")
+    monkeypatch.setenv("SIMCORE_MAX_ASPECT", "2.5")
+    assert open_images(tmp_path).decode(0).width == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MAX_BYTES", "1e9"), ("MAX_PIXELS", "many"), ("MAX_PIXELS", "0"), ("MAX_ASPECT", "nan")]
+)
+def test_a_limit_that_is_none_is_named(tmp_path, make, monkeypatch, name, value):
+    (tmp_path / "a.png").write_bytes(make.png())
+    monkeypatch.setenv(f"SIMCORE_{name}", value)
+    with pytest.raises(UsageError, match=f"SIMCORE_{name} is '?{value}"):
+        open_images(tmp_path)
 
 
 def png_header(width: int, height: int) -> bytes:

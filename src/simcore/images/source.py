@@ -20,7 +20,7 @@ from simcore.artifacts._html import card
 from simcore.artifacts.files import fingerprint
 from simcore.errors import SimcoreError
 from simcore.images.annotations import digestible, relabelled, undated
-from simcore.images.faults import DEFAULT_LIMITS, ImageFault, Limits
+from simcore.images.faults import ImageFault, Limits
 
 if TYPE_CHECKING:
     from simcore.artifacts import Selection
@@ -132,7 +132,7 @@ class ImageSource:
             ``boxes`` and ``masks``.
         readers: what ``listing['reader']`` counts.
         notes: what was left out while listing.
-        limits: what :meth:`decode` refuses.
+        limits: what :meth:`decode` refuses; by default as the environment says (``Limits.from_environment``).
         category_ids: numbers by which the classes' own file calls them, one a class; () where it has none.
         mask_classes: what the values of masks mean, as ``MaskClasses.parse`` takes it; () where nothing is said.
     """
@@ -142,7 +142,7 @@ class ImageSource:
     listing: pa.Table
     readers: tuple[Reader, ...]
     notes: SourceNotes = SourceNotes()
-    limits: Limits = DEFAULT_LIMITS
+    limits: Limits = dataclasses.field(default_factory=Limits.from_environment)
     category_ids: tuple[int, ...] = ()
     mask_classes: tuple[str, ...] = ()
 
@@ -170,7 +170,10 @@ class ImageSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of ids, labels, sizes and modification stamps: equal while nothing was added, removed or rewritten."""
+        """Of ids, labels, sizes, modification stamps, and limits other than the usual.
+
+        Equal while nothing was added, removed or rewritten.
+        """
         return self._digest(self._numbers("second"), [reader.fingerprint for reader in self.readers], self.listing)
 
     @functools.cached_property
@@ -190,6 +193,7 @@ class ImageSource:
         numbers = [*(self._numbers(name) for name in ("label", "unit", "first")), seconds]
         more = list(digestible(listing, LISTING_SCHEMA.names))
         more += [self.mask_classes] if self.mask_classes else []
+        more += [dataclasses.astuple(self.limits)] if self.limits != Limits() else []
         return fingerprint(text, lengths, *numbers, readers, self.classes, *more)
 
     def _numbers(self, column: str) -> npt.NDArray[np.int64]:
@@ -280,7 +284,7 @@ class ImageSource:
             listing=listing.combine_chunks(),
             readers=(*self.readers, *other.readers),
             notes=self.notes + other.notes,
-            limits=self.limits,
+            limits=self.limits | other.limits,
             category_ids=self.category_ids if other.category_ids == self.category_ids and not extra else (),
             mask_classes=next(iter(codes), ()),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from _page import Interval, Results, Told, compared, listed, number, paired, table
+from _page import Interval, Results, Told, compared, grouped, listed, number, paired, table
 
 Lines = list[dict[str, Any]]
 RANDOM = {"random": "random weights", "random_as_drawn": "random weights with no statistics measured"}
@@ -48,8 +48,8 @@ def against(parts: dict[str, dict[str, Lines]], baseline: str, head: str) -> Tol
         for name, found in arms.items():
             shown = "" if name == baseline else gains[name].signed
             lines.append([part, name, Interval.of(top1(found).values()), shown, len(found)])
-        told = [compared(name, gain, baseline) for name, gain in gains.items() if name not in (baseline, "all labels")]
-        sentences.append(f"{part}: {listed(told)}.")
+        told = {name: gain for name, gain in gains.items() if name not in (baseline, "all labels")}
+        sentences.append(f"{part}: {grouped(told, baseline)}.")
     return Told(" ".join(sentences), (table([head, "arm", "top-1", f"gain over {baseline}", "seeds"], lines),))
 
 

@@ -88,6 +88,22 @@ def compared(name: str, gain: Interval, base: str) -> str:
     return f"{name} {verdict(gain)} {base} ({gain.signed}{', one seed' if math.isnan(gain.low) else ''})"
 
 
+IN_GROUPS = {
+    "beats": "better than",
+    "does not beat": "not shown to be better than",
+    "is worse than": "worse than",
+    "is not judged against": "with one seed not judged against",
+}
+
+
+def grouped(gains: Mapping[str, Interval], base: str) -> str:
+    """Say of several what ``compared`` says of one, the verdict of each once."""
+    groups: dict[str, list[str]] = {words: [] for words in IN_GROUPS.values()}
+    for name, gain in gains.items():
+        groups[IN_GROUPS[verdict(gain)]].append(f"{name} ({gain.signed})")
+    return "; ".join(f"{words} {base}: {', '.join(told)}" for words, told in groups.items() if told)
+
+
 def paired(values: Mapping[Any, float], base: Mapping[Any, float]) -> list[float]:
     """Subtract what has the same key (a seed, or target and seed) and is on both sides."""
     return [values[key] - base[key] for key in values if key in base]

@@ -33,10 +33,10 @@ show.
 
 Brackets after a mean hold its 95 % interval: Student's t over seeds, or Wilson's for shares of picks; brackets after a
 median hold the quartiles. An arm *beats* another where the interval of its gains (same seed, same target) lies above
-zero, *is worse* where it lies below, and *does not beat* it where it holds zero; a selector beats another where its
-interval lies above the other's. Over several targets the gains of all make one interval, which speaks of these targets
-alone; of many comparisons at 95 % some hold by chance. One seed gives no interval and no verdict. Times were taken side
-by side in one run: compare ratios, not seconds.
+zero, *is worse* where it lies below, and *does not beat* it (is *not shown to be better*) where it holds zero; a
+selector beats another where its interval lies above the other's. Over several targets the gains of all make one
+interval, which speaks of these targets alone; of many comparisons at 95 % some hold by chance. One seed gives no
+interval and no verdict. Times were taken side by side in one run: compare ratios, not seconds.
 """
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _photographs
 import _scenes
 import torch
 from _finished import finished
@@ -40,7 +41,8 @@ AT_ONCE = 60
 def arguments(text: str | None, *, epochs: int, batch_size: int, lr: float) -> argparse.ArgumentParser:
     """Declare what both take; with one --work they share scenes and backbones."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/scenes"), help="folder for everything made")
+    parser.add_argument("--data", type=Path, help="Tiny-ImageNet as Parquet: scenes of its photographs, not drawn ones")
+    parser.add_argument("--work", type=Path, help="folder for everything made (default: one under runs/)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbone", default="resnet10")
     parser.add_argument("--side", type=int, default=64, help="side of a scene in pixels")
@@ -52,8 +54,18 @@ def arguments(text: str | None, *, epochs: int, batch_size: int, lr: float) -> a
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--lr", type=float, default=lr)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, help="result file (default: results/NAME.json)")
+    parser.add_argument(
+        "--out", type=Path, help="result file (default: results/NAME.json, with --data NAME-photos.json)"
+    )
     return parser
+
+
+def materials(args: argparse.Namespace) -> dict[str, _scenes.Material]:
+    """Say what each part's scenes are made of; test scenes of photographs show none that another scene shows."""
+    if args.data is None:
+        return dict.fromkeys(("pool", "train", "test"), _scenes.Drawn())
+    seen, unseen = (_photographs.photographs(args.data, files) for files in ("train-*.parquet", "val.parquet"))
+    return {"pool": seen, "train": seen, "test": unseen}
 
 
 def compare(
@@ -64,9 +76,11 @@ def compare(
     With each seed the backbone is pretrained anew, or drawn anew; scenes are the same for all.
     """
     warnings.simplefilter("ignore", SimcoreWarning)
+    args.work = args.work or Path("runs/scenes" if args.data is None else "runs/photo-scenes")
     parts = {"pool": args.num_unlabelled, "train": args.num_train, "test": args.num_test}
+    made_of = materials(args)
     places = {
-        part: _scenes.write(args.work / f"{part}-{num}-{args.side}", num, args.side, seed)
+        part: _scenes.write(args.work / f"{part}-{num}-{args.side}", made_of[part], num, args.side, seed)
         for seed, (part, num) in enumerate(parts.items())
     }
     pool = open_images(places["pool"] / "images")
@@ -150,14 +164,14 @@ def _tell(
     }
     result = {
         "what": what,
-        "command": f"python benchmarks/tasks/{name}.py",
-        "settings": {key: value for key, value in vars(args).items() if key not in ("work", "out")},
+        "command": f"python benchmarks/tasks/{name}.py{' --data DIR' if args.data else ''}",
+        "settings": {key: value for key, value in vars(args).items() if key not in ("data", "work", "out")},
         "machine": machine.describe(),
         "figures": figures,
         "gain_over": gains,
         "cpu_seconds": seconds,
     }
-    write_json(args.out or RESULTS / f"{name}.json", result)
+    write_json(args.out or RESULTS / f"{name}{'-photos' if args.data else ''}.json", result)
     for arm, metrics in figures.items():
         means = {metric: f"{statistics.mean(v):.1f} ({min(v):.1f} to {max(v):.1f})" for metric, v in metrics.items()}
         print(f"{arm:16}", *(f"{metric} {text}" for metric, text in means.items()), sep="  ")

@@ -1,8 +1,11 @@
 """Does pretraining help detection? RetinaNet on a frozen backbone: SimCLR of ours against random weights.
 
-Scenes are drawn from a seed: discs with rings, striped squares and checked triangles on dull ground. The backbone
-is pretrained on further scenes without labels. All arms train the same heads for the same epochs on few labelled
-scenes; the figures are COCO's average precision on others. What is finished in --work is not done again.
+Scenes are drawn from a seed: discs with rings, striped squares and checked triangles on dull ground, or with --data
+shapes cut out of photographs of four classes, on photographs of landscapes. Photographs want a backbone that has
+learned more than two cores teach in an hour: with one seed, 2,400 scenes and 800 steps of SimCLR its average precision
+was 3.5, that of random weights 4.8. The backbone is pretrained on further scenes without labels. All arms train the
+same heads for the same epochs on few labelled scenes; the figures are COCO's average precision on others. What is
+finished in --work is not done again.
 
 The heads are narrower than the published ones and normalised by groups, and without weight decay: those would need
 some ten thousand steps to begin to learn.

@@ -1,7 +1,7 @@
 """Does pretraining help segmentation? DeepLabV3+ on a frozen backbone: SimCLR of ours against random weights.
 
 Scenes and backbones are those of detection.py, and are taken from the same --work where they are there already. The
-figures are those of four classes (the ground among them) on scenes that were not trained on.
+figures are those of all classes (the ground among them) on scenes that were not trained on.
 
     python benchmarks/tasks/segmentation.py
 """
@@ -11,15 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import _dense_arms as arms
-import _scenes
 
 from simcore.tasks.segmentation import Segmentation
-
-CLASSES = tuple(f"{name}={value}" for value, name in enumerate(("background", *_scenes.KINDS)))
 
 
 def main() -> None:
     args = arms.arguments(__doc__, epochs=60, batch_size=12, lr=0.1).parse_args()
+    kinds = arms.materials(args)["test"].kinds
+    classes = tuple(f"{name}={value}" for value, name in enumerate(("background", *kinds)))
 
     def task(seed: int) -> Segmentation:
         return Segmentation(
@@ -27,7 +26,7 @@ def main() -> None:
             lr=args.lr,
             batch_size=args.batch_size,
             crop_size=args.side,
-            mask_classes=CLASSES,
+            mask_classes=classes,
             num_workers=0,
             device=args.device,
             seed=seed,

@@ -13,7 +13,8 @@ fine-tuning with the same seed. ``all labels`` is what fine-tuning reaches when 
 the published ones, which are made for 16,384 steps of a strong network. MixMatch's unlabelled loss weighs less: with 75
 its guesses fell to one class on pets and lost on vehicles, with 5 it neither lost nor won there, and 20 was then the
 only one tried here, on seed 0. The mean guess of ReMixMatch follows within 50 steps, not 1,000. Finished runs in
-``--work`` are not redone.
+``--work`` are not redone. Parts may run apart: the committed file of opensemi took fewer steps (``--parts opensemi
+--epochs 6 --out benchmarks/results/semisup-distinct-foreign.json``).
 
     python benchmarks/tasks/semisup.py --data DIR
 """

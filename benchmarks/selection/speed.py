@@ -123,7 +123,7 @@ def plain_pass(pool: Any, centroids: np.ndarray) -> None:
     """Multiply every row with every centroid, tile by tile in threads, and keep nothing."""
     import torch
 
-    from simcore.selection._threads import single_blas_thread, threaded
+    from simcore.selection._threads import one_thread_each, threaded
 
     blocks = [block for _, block in pool.features.blocks((1 << 21) // pool.dim)]
 
@@ -132,7 +132,7 @@ def plain_pass(pool: Any, centroids: np.ndarray) -> None:
         torch.from_numpy(rows).copy_(torch.from_numpy(block))
         centroids @ rows.T
 
-    with single_blas_thread():
+    with one_thread_each():
         for _ in threaded(multiply, blocks):
             pass
 

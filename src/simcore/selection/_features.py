@@ -27,10 +27,10 @@ Mask = npt.NDArray[np.bool_]
 TILE_NUMBERS = 1 << 21  # feature numbers in a tile: 8 MB in fp32, near the size of a core's cache
 _TORCH_PAYS_FROM = 1 << 24  # numbers; below, importing torch takes longer than it saves
 _ROWS_AT_ONCE = 256  # in fp64 work
-_TORCH_THREADS_FROM = 32_000  # numbers that torch copies without starting threads
 _NUMBERS_AT_ONCE = 1 << 19
 _NOT_IN_FP32 = np.float32(1e-20)  # noted for the norm of a valid row whose squares leave fp32's range
-_RESIDENT_BYTES = 1 << 31  # of a memory map; the pages of a larger one are let go once they have been read
+_RESIDENT_BYTES = 6 << 30  # of a memory map; the pages of a larger one are let go once they have been read
+_SCATTERED_BYTES = 1 << 31  # of such a one, mapped by reads of single rows before they are let go
 _MAPPED_AROUND = 1 << 19  # bytes that the system may map along with a row read from anywhere (0.2 MB were seen)
 _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic neither overflows nor underflows
 
@@ -146,23 +146,20 @@ class Features:
     def _let_scattered_go(self, num_rows: int) -> None:
         """Let all pages go before those mapped by reads of single rows add up."""
         self._scattered += num_rows
-        if self._scattered * _MAPPED_AROUND > _RESIDENT_BYTES:
+        if self._scattered * _MAPPED_AROUND > _SCATTERED_BYTES:
             self._scattered = 0
             for _, part in self._stored.blocks(self.num_rows):
                 let_go(part)
 
     def _to_float32(self, block: npt.NDArray[Any], out: Float32) -> None:
-        """Convert exactly; torch does fp16 ten times faster than numpy, in pieces too small for threads of its own."""
+        """Convert exactly; torch does fp16 ten times faster than numpy."""
         if not self._fast_half:
             with np.errstate(over="ignore"):
                 np.copyto(out, block, casting="unsafe")
             return
         import torch
 
-        source, goal = torch.from_numpy(block), torch.from_numpy(out)
-        step = max(1, _TORCH_THREADS_FROM // self.dim)
-        for first in range(0, len(block), step):
-            goal[first : first + step].copy_(source[first : first + step])
+        torch.from_numpy(out).copy_(torch.from_numpy(block))
 
     def _settle(self, indices: Rows) -> tuple[Float32, Float32]:
         """Look in fp64 at rows whose squares leave fp32's range: unit rows with norm 1, or zeros with norm 0."""
@@ -189,16 +186,27 @@ class Features:
         """How many rows have a direction."""
         return int(np.count_nonzero(self.valid))
 
-    def cosines(self, indices: Rows, unit: Float32) -> Float32:
-        """Give the cosine of valid rows to a unit vector [dim], summed in fp32 in one fixed order.
+    def cosines(self, indices: Rows, units: Float32, owners: Rows | None = None) -> Float32:
+        """Give the cosine of valid rows to unit vectors, each summed in fp32 in one fixed order.
 
-        A row's bits depend on that row and the vector alone, not on what else is asked for with it.
+        A cosine's bits depend on its row and vector alone, not on what else is asked for with it.
+
+        Shape:
+            indices: [n]; units: one vector [dim], or with ``owners`` [n] a matrix whose row ``owners[i]`` belongs to
+            ``indices[i]``.
         """
         cosines = np.empty(len(indices), np.float32)
+        order = np.argsort(indices)  # neighbours lie on one page
         step = max(64, _NUMBERS_AT_ONCE // self.dim)
-        for start in range(0, len(indices), step):
-            rows, norms = self._rows_and_norms(indices[start : start + step])
-            cosines[start : start + step] = np.clip(np.einsum("ij,j->i", rows, unit) / norms, -1.0, 1.0)
+
+        def some(first: int) -> None:
+            places = order[first : first + step]
+            rows, norms = self._rows_and_norms(indices[places])
+            vectors = np.broadcast_to(units, rows.shape) if owners is None else units[owners[places]]
+            cosines[places] = np.clip(np.einsum("ij,ij->i", rows, vectors) / norms, -1.0, 1.0)
+
+        for _ in threaded(some, range(0, len(indices), step)):
+            pass
         return cosines
 
     def _rows_and_norms(self, indices: Rows) -> tuple[Float32, Float32]:

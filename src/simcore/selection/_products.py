@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from simcore.selection._features import Float32
-from simcore.selection._threads import single_blas_thread
+from simcore.selection._threads import one_thread_each
 
 Product = Callable[[Float32], Float32]
 
@@ -31,7 +31,7 @@ def products_with(
     """
     place = device or _gpu_for(fixed.shape[0] * fixed.shape[1] * float(num_rows))
     if place is None:
-        with single_blas_thread():
+        with one_thread_each():
             yield (lambda tile: tile @ fixed.T) if by_tile_row else (lambda tile: fixed @ tile.T)
         return
     import torch

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from simcore.selection._features import Features, Float32, Float64, Mask, Rows
-from simcore.selection._threads import single_blas_thread, threaded
+from simcore.selection._threads import one_thread_each, threaded
 
 LENGTH = 4032  # leaves room below 2^12 for the rounding of up to 16,384 coordinates
 _FINE = 2.0**26  # the same idea in fp64, for the whitening map: products below 2^52
@@ -64,7 +64,7 @@ def whitened_space(pool: Features, ridge: float = 1e-3) -> Space:
     count, total, products = _moments(pool)
     mean = total / (count * _COVARIANCE_GRID)
     covariance = products / (count * _COVARIANCE_GRID**2) - np.outer(mean, mean)
-    with single_blas_thread():
+    with one_thread_each():
         spread, axes = np.linalg.eigh(covariance)
     spread = np.maximum(spread, 0.0) + ridge * max(float(spread[-1]), 1e-12)
     # Largest gain 1, so that no row of the map is longer than a unit vector.
@@ -96,7 +96,7 @@ def _sums(pool: Features, first_row: int, step: int) -> tuple[int, Rows, Rows]:
         return len(whole), whole.sum(axis=0).astype(np.int64), (whole.T @ whole).astype(np.int64)
 
     count, total, products = 0, np.zeros(pool.dim, np.int64), np.zeros((pool.dim, pool.dim), np.int64)
-    with single_blas_thread():
+    with one_thread_each():
         for num, row_sum, outer in threaded(sums, spans):
             count, total, products = count + num, total + row_sum, products + outer
     return count, total, products

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -31,9 +32,20 @@ def threaded(work: Callable[[Item], Answer], items: Sequence[Item]) -> Iterator[
 
 
 @contextlib.contextmanager
-def single_blas_thread() -> Iterator[None]:
-    """Keep matrix products to the thread that asks for them, so that :func:`threaded` work does not crowd the cores."""
+def one_thread_each() -> Iterator[None]:
+    """Keep what BLAS and torch do to the thread that asks, so that :func:`threaded` work does not crowd the cores.
+
+    Torch is let be where it has not been imported.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    try:
+        if torch:
+            torch.set_num_threads(1)
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)

@@ -11,7 +11,7 @@ from simcore.selection._base import Job, Selector, selection
 from simcore.selection._features import Features, Float32, Rows
 from simcore.selection._nearest import nearness
 from simcore.selection._space import LENGTH, Space
-from simcore.selection._threads import single_blas_thread
+from simcore.selection._threads import one_thread_each
 from simcore.settings import setting
 
 __all__ = ["KCenter"]
@@ -67,7 +67,7 @@ class _Traversal:
         picks, values = np.zeros(budget, np.int64), np.zeros(budget, np.float32)
         centres = np.zeros((budget, self._pool.dim), np.float32)
         num = 0
-        with single_blas_thread():
+        with one_thread_each():
             while num < budget:
                 rows, bar = self._farthest()
                 placed = self._space.take(self._pool, rows)

@@ -15,7 +15,7 @@ from simcore.selection._kmeans import kmeans
 from simcore.selection._nearest import nearness
 from simcore.selection._ranking import QUOTAS, by_score, from_order, in_turns
 from simcore.selection._space import LENGTH, Space, whitened_space
-from simcore.selection._threads import single_blas_thread, threaded
+from simcore.selection._threads import one_thread_each, threaded
 from simcore.selection.density_ratio import background
 from simcore.settings import setting
 
@@ -81,7 +81,7 @@ class LinearClassifier(Selector):
         rows = np.concatenate([target, others]).astype(np.float64) / LENGTH
         labels = np.repeat([1, 0], [len(target), len(others)])
         model = LogisticRegression(C=self.inverse_penalty, class_weight="balanced", max_iter=1000)
-        with single_blas_thread(), warnings.catch_warnings():
+        with one_thread_each(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(rows, labels)
         return np.rint(_unit(model.coef_[0]) * LENGTH).astype(np.float32)
@@ -104,7 +104,7 @@ def _project(pool: Features, first_row: int, space: Space, directions: Float32, 
         logits = (rows @ directions.T).astype(np.float64) / LENGTH**2
         scores[slice(*span)] = np.where(valid, (logits * mine).sum(axis=1) / mine.sum(axis=1), -np.inf)
 
-    with single_blas_thread():
+    with one_thread_each():
         for _ in threaded(project, pool.spans()):
             pass
     return scores

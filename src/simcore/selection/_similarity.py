@@ -139,9 +139,12 @@ class FeatureScores:
         if rank > len(sampled) // 4:
             return best[:, 0], None
         size = max(rank, _PRODUCT_NUMBERS // 4 // max(len(centroids), self._pool.dim))
-        for first in range(0, len(sampled), size):
+
+        def similar(first: int) -> Float32:
             tile = self._pool.some(sampled[first : first + size])
-            product = np.where(tile.valid, centroids @ tile.rows.T / tile.norms, LOWEST)
+            return np.where(tile.valid, centroids @ tile.rows.T / tile.norms, LOWEST)
+
+        for product in threaded(similar, range(0, len(sampled), size)):
             best = np.partition(np.concatenate([best, product], axis=1), -rank, axis=1)[:, -rank:]
         cuts = np.ascontiguousarray(best[:, 0])
         return cuts, screen_that_pays(centroids, self._pool.some(sampled[:: -(-len(sampled) // _SCREEN_ROWS)]), cuts)

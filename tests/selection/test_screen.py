@@ -9,6 +9,7 @@ from simcore.selection._candidates import LOWEST, RunningTop
 from simcore.selection._features import Features, Tile
 from simcore.selection._peel import peel_scores
 from simcore.selection._screen import Screen, screen_that_pays
+from simcore.selection._space import LENGTH, longest_place, whitened_space
 
 
 def narrow(rng, num, dim=48, num_axes=3, noise=0.02):
@@ -69,28 +70,46 @@ def test_a_screen_is_used_where_it_pays_alone():
     assert screen_that_pays(close[:2], sample, cuts) is None  # two centroids cost less than any screen
 
 
+def test_places_longer_than_a_unit_vector_are_not_screened_out():
+    """On the grid of a space, rounding makes rows longer; here by 0.09 %, mostly beside the axis."""
+    dim = 75
+    row = np.rint(np.full(dim, LENGTH / dim**0.5)).astype(np.float32)  # 465.6 becomes 466
+    long = np.linalg.norm(row.astype(np.float64)) / LENGTH
+    assert 1 + 5e-4 < long <= longest_place(dim)
+    centroid = (row / np.linalg.norm(row))[None]
+    axis = np.eye(dim, 1, dtype=np.float32)
+    tile = Tile(0, row[None], np.full(1, LENGTH, np.float32), np.ones(1, bool), longest_place(dim))
+    assert Screen(centroid, axis).may_reach(tile, np.float32([long])).all()
+    assert not Screen(centroid, axis).may_reach(tile._replace(longest=1.0), np.float32([long])).any()
+
+
+@pytest.mark.parametrize("whitened", [False, True])
 @pytest.mark.parametrize("stored", [np.float16, np.float32])
-def test_the_same_rows_are_chosen_with_and_without_a_screen(stored, monkeypatch):
+def test_the_same_rows_are_chosen_with_and_without_a_screen(stored, whitened, monkeypatch):
     rng = np.random.default_rng(1)
     pool = np.concatenate([wide(rng, 60_000, 64), narrow(rng, 12_000, 64, noise=0.5)]).astype(stored)
     pool[::1000] = 0
+    features = Features(Embeddings.from_array(pool))
     centroids = unit(narrow(rng, 60, 64)).astype(np.float32)
-    made = []
+    if whitened:
+        features = features.placed(whitened_space(features))
+        centroids = unit(features.some(np.arange(60_001, 60_061)).rows)
+    passed = []
 
-    def spied(*args):
-        made.append(screen_that_pays(*args))
-        return made[-1]
+    def always(centroids, sample, cuts):
+        """Whitened features lie along no few directions, so that no screen pays; it must be right all the same."""
+        screen = Screen(centroids, orthonormal(rng, 64, 56)) if whitened else screen_that_pays(centroids, sample, cuts)
+        passed.append(screen.may_reach(sample, cuts).mean())
+        return screen
 
-    def chosen():
-        scores = Features(Embeddings.from_array(pool)).scores(centroids, 900)
+    def chosen(screen):
+        monkeypatch.setattr(similarity_module, "screen_that_pays", screen)
+        scores = features.scores(centroids, 900)
         scores.prepare()
         return peel_scores(scores, 900, stop_ratio=None, patience=20)
 
-    monkeypatch.setattr(similarity_module, "screen_that_pays", spied)
-    screened = chosen()
-    assert all(made)
-    monkeypatch.setattr(similarity_module, "screen_that_pays", lambda *_: None)
-    plain = chosen()
+    screened, plain = chosen(always), chosen(lambda *_: None)
+    assert max(passed) < 0.9
     assert np.array_equal(screened.indices, plain.indices)
     assert np.array_equal(screened.similarities, plain.similarities)
     assert screened.objective == plain.objective

@@ -38,13 +38,14 @@ _SAFE_SQUARES = (1e-30, 1e30)  # squared norms between which fp32 arithmetic nei
 class Tile(NamedTuple):
     """Some neighbouring rows: ``rows`` [n, dim] fp32, their ``norms`` [n], and which are ``valid`` [n].
 
-    A row divided by its norm is a unit vector; invalid rows are zeros with norm 1.
+    A row divided by its norm is a unit vector, or one no longer than ``longest``; invalid rows are zeros with norm 1.
     """
 
     start: int
     rows: Float32
     norms: Float32
     valid: Mask
+    longest: float = 1.0
 
 
 class Features:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from simcore.artifacts import Embeddings
 from simcore.selection._features import Features, Mask, Rows, Tile
-from simcore.selection._space import LENGTH, Space
+from simcore.selection._space import LENGTH, Space, longest_place
 from simcore.selection._threads import threaded
 
 MAX_KEPT = 1 << 31  # numbers kept once placed, 2 bytes each; placing a row costs dim^2 operations
@@ -55,4 +55,4 @@ class PlacedFeatures(Features):
 
     def _as_tile(self, start: int, rows: npt.NDArray[Any], valid: Mask) -> Tile:
         placed = rows.astype(np.float32) * valid[:, None]
-        return Tile(start, placed, np.full(len(rows), LENGTH, np.float32), valid)
+        return Tile(start, placed, np.full(len(rows), LENGTH, np.float32), valid, longest_place(self.dim))

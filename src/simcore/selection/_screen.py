@@ -25,7 +25,7 @@ class Screen:
         dim, num_axes = axes.shape
         along = centroids.astype(np.float64) @ axes
         rest = np.linalg.norm(centroids - along @ axes.T, axis=1)
-        self._axes, self._dim = axes, dim
+        self._axes = axes
         self._parts = np.concatenate([along, rest[:, None]], axis=1).astype(np.float32)
         # Bounds on fp32 sums of dim products of a unit vector with each axis, and of squares.
         rounding = (dim + num_axes + 16) * 2.0**-23
@@ -35,7 +35,7 @@ class Screen:
         """Say which rows [n] may have a cosine at or above ``cuts`` [num_centroids] with one of the centroids."""
         units = tile.rows @ self._axes
         units /= tile.norms[:, None]
-        beside = np.maximum(1.0 - np.einsum("ij,ij->i", units, units), 0.0) + self._slack_of_squares
+        beside = np.maximum(tile.longest**2 - np.einsum("ij,ij->i", units, units), 0.0) + self._slack_of_squares
         bounds = self._parts @ np.concatenate([units, np.sqrt(beside)[:, None]], axis=1).T
         near: Mask = (bounds >= (cuts - self._slack)[:, None]).any(axis=0)
         return near

@@ -9,6 +9,7 @@ which is far less than scores that average many cosines can tell.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -19,6 +20,11 @@ LENGTH = 4032  # leaves room below 2^12 for the rounding of up to 16,384 coordin
 _FINE = 2.0**26  # the same idea in fp64, for the whitening map: products below 2^52
 _COVARIANCE_GRID = 2.0**16
 _COVARIANCE_ROWS = 1 << 18  # more rows than this do not change a covariance that matters
+
+
+def longest_place(dim: int) -> float:
+    """Bound the length of a place in units of LENGTH: rounding moves each of ``dim`` coordinates by a half at most."""
+    return 1.0 + 0.5 * math.sqrt(dim) / LENGTH
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,8 @@ from simcore.selection._base import Job, Selector
 from simcore.selection._kmeans import ALGORITHMS, kmeans
 from simcore.selection._peel import check_settings, peel_scores
 from simcore.selection._peel_by_centroid import peel_by_centroid
+from simcore.selection._queues import PoolScores
+from simcore.selection._threads import one_thread_each
 from simcore.settings import setting
 
 __all__ = ["SimCore"]
@@ -77,9 +79,12 @@ class SimCore(Selector):
             seed=self.seed,
         )
         scores = pool.scores(groups.centroids, min(asked, job.pool.num_rows))
-        scores.prepare()
-        budget, stop_ratio = job.budget(cap), self._stop_ratio(job)
-        barred = ~job.pool.valid
+        with one_thread_each():
+            scores.prepare()
+            return self._peel(scores, job, job.budget(cap))
+
+    def _peel(self, scores: PoolScores, job: Job, budget: int) -> Selection:
+        stop_ratio, barred = self._stop_ratio(job), ~job.pool.valid
         if self.stop_by == "centroid" and stop_ratio is not None:
             return peel_by_centroid(
                 scores, budget, stop_ratio=stop_ratio, patience=self.patience, ending=job.ending, barred=barred

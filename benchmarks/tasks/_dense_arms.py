@@ -60,6 +60,11 @@ def arguments(text: str | None, *, epochs: int, batch_size: int, lr: float) -> a
     return parser
 
 
+def kinds(args: argparse.Namespace) -> tuple[str, ...]:
+    """Name the classes of things in the scenes."""
+    return _scenes.Drawn.kinds if args.data is None else _photographs.KINDS
+
+
 def materials(args: argparse.Namespace) -> dict[str, _scenes.Material]:
     """Say what each part's scenes are made of; test scenes of photographs show none that another scene shows."""
     if args.data is None:

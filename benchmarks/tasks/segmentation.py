@@ -17,8 +17,7 @@ from simcore.tasks.segmentation import Segmentation
 
 def main() -> None:
     args = arms.arguments(__doc__, epochs=60, batch_size=12, lr=0.1).parse_args()
-    kinds = arms.materials(args)["test"].kinds
-    classes = tuple(f"{name}={value}" for value, name in enumerate(("background", *kinds)))
+    classes = tuple(f"{name}={value}" for value, name in enumerate(("background", *arms.kinds(args))))
 
     def task(seed: int) -> Segmentation:
         return Segmentation(

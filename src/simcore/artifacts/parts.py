@@ -51,15 +51,14 @@ class PartedArray:
             return self.parts[0].take(wanted, axis=0)
         taken = np.empty((len(wanted), self.shape[1]), self.dtype)
         owner = np.searchsorted(self._starts, wanted, side="right") - 1
-        order = np.argsort(owner, kind="stable") if (owner[1:] < owner[:-1]).any() else None
-        bounds = np.searchsorted(owner if order is None else owner[order], np.arange(len(self.parts) + 1))
+        if (owner[1:] < owner[:-1]).any():
+            order = np.argsort(owner, kind="stable")
+            taken[order] = self.take(wanted[order])
+            return taken
+        bounds = np.searchsorted(owner, np.arange(len(self.parts) + 1))
         for number in np.flatnonzero(np.diff(bounds)):
             mine = slice(*bounds[number : number + 2])
-            if order is None:  # in the order of the parts: no second copy
-                local = wanted[mine] - self._starts[number]
-                self.parts[number].take(local, axis=0, out=taken[mine], mode="clip")
-            else:
-                taken[order[mine]] = self.parts[number].take(wanted[order[mine]] - self._starts[number], axis=0)
+            self.parts[number].take(wanted[mine] - self._starts[number], axis=0, out=taken[mine], mode="clip")
         return taken
 
     def __getitem__(self, key: slice) -> npt.NDArray[Any]:

@@ -16,7 +16,7 @@ from simcore.selection._features import Features, Float32, Mask, Rows
 from simcore.selection._products import products_with
 from simcore.selection._queues import Ranked
 from simcore.selection._screen import Screen, screen_that_pays
-from simcore.selection._threads import one_thread_each, threaded
+from simcore.selection._threads import threaded
 
 _PRODUCT_NUMBERS = 1 << 20  # similarities in a tile's product: 4 MB in fp32
 _CANDIDATE_BYTES = 1 << 29  # of candidates held by one pass
@@ -108,7 +108,7 @@ class FeatureScores:
             return
         centroids, pool = self._centroids[clusters], self._pool
         spans = pool.spans(max(64, min(pool.tile_rows, _PRODUCT_NUMBERS // len(clusters))))
-        with one_thread_each(), products_with(centroids, pool.num_rows) as multiply:
+        with products_with(centroids, pool.num_rows) as multiply:
             cuts, screen = self._first_cuts(centroids, depth)
             best = RunningTop(min(depth, pool.num_rows), cuts)
 

@@ -63,9 +63,14 @@ def groups(data: Path, *, per_class: int = 100) -> dict[str, Group]:
     }
 
 
+def classes(data: Path) -> list[dict[str, str]]:
+    """Read all classes in the order of their labels: ``wnid``, ``label`` and ``words``, their names."""
+    with (data / "classes.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def distinct(data: Path, *, per_class: int = 100) -> Group:
     """Give the group of every twentieth class: ten things that have nothing to do with one another."""
-    with (data / "classes.csv").open(newline="") as lines:
-        chosen = list(csv.DictReader(lines))[::20]
+    chosen = classes(data)[::20]
     wnids, labels = tuple(row["wnid"] for row in chosen), frozenset(int(row["label"]) for row in chosen)
     return Group(data=data.resolve(), wnids=wnids, labels=labels, per_class=per_class)

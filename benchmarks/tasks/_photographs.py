@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import sys
 from pathlib import Path
 
 import _scenes
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tiny_imagenet
 from simcore.images import open_images
 
 # Classes of Tiny-ImageNet whose photographs are filled by one texture; chosen by name, before any figure was seen.
@@ -44,8 +46,7 @@ class Photographs:
 
 def photographs(data: Path, files: str) -> Photographs:
     """Read the photographs that scenes need from some files of Tiny-ImageNet."""
-    with (data / "classes.csv").open(newline="") as lines:
-        wnids = {row["words"].split(",")[0]: row["wnid"] for row in csv.DictReader(lines)}
+    wnids = {row["words"].split(",")[0]: row["wnid"] for row in tiny_imagenet.classes(data)}
 
     def read(names: tuple[str, ...]) -> _scenes.Pixels:
         images = open_images(f"{data.resolve()}/{files}#classes={','.join(wnids[name] for name in names)}")

@@ -115,18 +115,22 @@ def top(row: npt.NDArray[np.floating[Any]], depth: int, taken: Mask | None = Non
     if len(chosen) > 4 * depth:
         cut = np.partition(values, len(values) - depth)[len(values) - depth]
         chosen, values = chosen[values >= cut], values[values >= cut]
-    return chosen[_descending(values)[:depth]]
+    return _best_first(chosen, values)[:depth]
 
 
-def _descending(values: npt.NDArray[np.floating[Any]]) -> Rows:
-    """Sort as a stable sort would, in the time of an unstable one: only equal values are put in order afterwards."""
-    order = np.argsort(-values)
-    ranked = values[order]
-    equal = np.flatnonzero(ranked[1:] == ranked[:-1])
-    if len(equal):
-        tied = np.union1d(equal, equal + 1)
-        order[tied] = order[tied][np.lexsort((order[tied], -ranked[tied]))]
-    return order
+def _best_first(positions: Rows, values: npt.NDArray[np.floating[Any]]) -> Rows:
+    """Order positions, which ascend, by value descending and then position.
+
+    A value that fits into 32 bits is put before its position into one integer: those are sorted in a third of the
+    time of an ``argsort``, and equal values come out right by themselves.
+    """
+    if values.dtype.itemsize > 4 or positions.max(initial=0) >> 32:
+        return positions[np.argsort(-values, kind="stable")]
+    bits = (values.astype(np.float32) + np.float32(0.0)).view(np.uint32)  # the sum makes -0 equal to 0
+    falling = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)  # below the sign, the larger integer is the larger size
+    keys = falling.astype(np.uint64) << 32 | positions.astype(np.uint64)
+    keys.sort()
+    return (keys & 0xFFFFFFFF).astype(np.int64)
 
 
 def _guesses(row: npt.NDArray[np.floating[Any]], depth: int) -> list[float]:
@@ -151,7 +155,6 @@ class Queues:
         self._flags = np.zeros(self._num_pool + 1, np.bool_)
         if barred is not None:
             self._flags[:-1] = barred
-        self._last_seen = np.empty(self._num_pool + 1, np.int32)  # scratch of _in_several
         self._depth = scores.first_depth(budget)
         width = self._depth + _LOOK_AHEAD + 1
         self._starts = np.arange(num_clusters) * width
@@ -220,8 +223,8 @@ class Queues:
         number = np.cumsum(free, axis=1, dtype=np.int32)
         free &= number <= width
         places = np.repeat(self._ends[:, None], width, axis=1)
-        cluster, _ = found = np.nonzero(free)
-        places[cluster, number[found] - 1] = ahead[found]
+        # Both in row-major order: the first places of each centroid, as many as are free.
+        places[np.arange(width) < number[:, -1:]] = ahead.reshape(-1)[np.flatnonzero(free)]
         return places
 
     def _contested(self, rows: npt.NDArray[np.signedinteger[Any]]) -> tuple[Turns, Turns]:
@@ -258,15 +261,14 @@ class Queues:
 
     def _in_several(self, rows: npt.NDArray[np.signedinteger[Any]], free: Rows) -> tuple[Rows, Rows]:
         """Find which of the ``free`` places hold a row that another one holds too: grouped by row, and the starts."""
-        known, numbers = rows.reshape(-1)[free], np.arange(len(free), dtype=np.int32)
-        self._last_seen[known] = numbers
-        again = known[self._last_seen[known] != numbers]
-        self._last_seen[again] = -1
-        several = np.flatnonzero(self._last_seen[known] < 0)
-        several = several[np.argsort(known[several], kind="stable")]
-        grouped = known[several]
-        starts = np.flatnonzero(np.append(True, grouped[1:] != grouped[:-1])[: len(grouped)])
-        return free[several], starts
+        shift = rows.size.bit_length()
+        keys = rows.reshape(-1)[free].astype(np.int64) << shift | free
+        keys.sort()
+        known = keys >> shift
+        new = np.append(True, known[1:] != known[:-1])[: len(known)]
+        alone = new & np.append(new[1:], True)[: len(new)]
+        several = np.flatnonzero(~alone)
+        return keys[several] & ((1 << shift) - 1), np.flatnonzero(new[several])
 
     def _advance(self) -> npt.NDArray[np.signedinteger[Any]]:
         """Move heads to rows that are free, ranking dry queues again; give those rows."""

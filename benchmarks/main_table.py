@@ -8,7 +8,12 @@ trained by SimCLR on X. Arms with a budget have the same one, but for the publis
 are used for the figures and the oracle alone. All of it is a recipe for `simcore run`, written to ``--work``; finished
 stages are kept, and the result file is renewed after each run, so that a table may grow from session to session.
 
+With --held-out N, U goes without the last N train images of each class, and those of the target's classes are the test
+set: it is larger than the validation images are.
+
     python benchmarks/main_table.py --data DIR
+    python benchmarks/main_table.py --data DIR --targets vehicles --per-class 20 --held-out 100 --steps 3000 \\
+        --backbone test_resnet --image-size 32 --precision 32 --out benchmarks/results/main_table-long.json
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ from tiny_imagenet import Group
 
 RESULT = Path(__file__).parent / "results" / "main_table.json"
 SETTINGS = ("backbone", "image_size", "batch_size", "steps", "precision", "budget")
+TRAIN_PER_CLASS = 300  # images that the data at hand have of each class
 METRICS = {"knn": "top1_k20", "linear": "top1"}
 # What is not the methods' own: a width that a CPU cannot carry, and a temperature for few negatives.
 METHODS: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.2}, "byol": {"hidden_dim": 1024}}
@@ -72,9 +78,9 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
     }
     tree = {
         "target": group.target,
-        "pool": group.pool,
+        "pool": group.pool + (f"#limit-per-class={TRAIN_PER_CLASS - args.held_out}" if args.held_out else ""),
         "train": dataclasses.replace(group, per_class=100).target,
-        "test": group.test,
+        "test": test_of(group, args.held_out),
         "seeds": args.seeds,
         "retrieval": {"method": "simclr", **METHODS["simclr"], **training},
         "embed": {"num_workers": 0},
@@ -88,6 +94,13 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     return Recipe.load(place, out=place.with_suffix(""))
+
+
+def test_of(group: Group, num_held_out: int) -> str:
+    """Give the validation images of the target's classes, or the last train images of each."""
+    if not num_held_out:
+        return group.test
+    return dataclasses.replace(group, per_class=TRAIN_PER_CLASS - num_held_out).held_out
 
 
 def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
@@ -109,6 +122,7 @@ def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[
 def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     """Renew the result file; rows of targets, sizes, methods and arms not asked for stay, if made in the same way."""
     settings = {name: getattr(args, name) for name in SETTINGS} | {"methods": METHODS}
+    settings |= {"held_out": args.held_out} if args.held_out else {}
     before = json.loads(args.out.read_text()) if args.out.is_file() else {}
     kept = before["rows"] if before.get("settings") == settings else []
     rows = [
@@ -119,7 +133,7 @@ def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, 
     rows += [row for row in kept if _name(row) not in {_name(new) for new in rows}]
     result = {
         "what": (__doc__ or "").partition("\n")[0],
-        "command": "python benchmarks/main_table.py --data DIR",
+        "command": f"python benchmarks/main_table.py --data DIR{args.flags}",
         "machine": machine.describe(),
         "settings": settings,
         "rows": sorted(rows, key=_order),
@@ -165,6 +179,12 @@ def _run(stage: Any, recipe: Recipe, of: str) -> None:
     print(f"{of} {stage.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
+def changed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """Write the flags that decide the figures of every row, where they are not the defaults."""
+    names = [name for name in (*SETTINGS, "per_class", "held_out") if getattr(args, name) != parser.get_default(name)]
+    return "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tiny_imagenet.add_flag(parser)
@@ -180,10 +200,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--precision", default="bf16-mixed", help="bf16 makes a step a quarter shorter here")
     parser.add_argument("--budget", type=int, default=2000)
+    parser.add_argument("--held-out", type=int, default=0, help="train images a class that are the test set")
     parser.add_argument("--out", type=Path, default=RESULT)
     jobs.add_flag(parser)
     args = parser.parse_args()
-    args.work = args.work.resolve()
+    args.work, args.flags = args.work.resolve(), changed(parser, args)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     pairs = [(method, target) for method in args.methods for target in args.targets]
     for _ in jobs.finished(run_shared, [(*pair, args) for pair in pairs], args.jobs):

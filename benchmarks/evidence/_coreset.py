@@ -24,12 +24,14 @@ def accuracies(rows: Iterable[Row], metric: str) -> dict[Any, float]:
 
 def main_table(results: Results) -> Told:
     """Compare every arm with random picks and with the target alone: each size of X, each target and all of them."""
-    rows: list[Row] = results["main_table"]["rows"]
     answers, tables = [], []
-    for (method, size), of_both in by(rows, "method", "per_class").items():
-        name, arms = f"{method}, {size} images of X a class", by(of_both, "arm")
-        answers += [f"{name}: {sentence}" for sentence in gains_told(arms)]
-        tables += [f"**{name}**\n\n{accuracy_table(arms)}", gain_table(arms)]
+    for content in results.values():
+        rows: list[Row] = content["rows"]
+        length = f", {content['settings']['steps']:,} steps" if len(results) > 1 else ""
+        for (method, size), of_both in by(rows, "method", "per_class").items():
+            name, arms = f"{method}{length}, {size} images of X a class", by(of_both, "arm")
+            answers += [f"{name}: {sentence}" for sentence in gains_told(arms)]
+            tables += [f"**{name}**\n\n{accuracy_table(arms)}", gain_table(arms)]
     return Told(" ".join(answers), tuple(table for table in tables if table))
 
 

@@ -15,7 +15,7 @@ DRAWN = "Real scenes: these are drawn, and the backbone was pretrained on more o
 SECTIONS = (
     Section(
         question="Does the coreset help?",
-        files="main_table",
+        files="main_table*",
         command="python benchmarks/main_table.py --data DIR",
         cannot=f"{SMALL} ones. Whether the gains published at 224 px with ResNet-50 and 5,000 epochs come out there.",
         tell=coreset.main_table,

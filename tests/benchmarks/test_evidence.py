@@ -227,6 +227,18 @@ def test_sentences_change_with_the_figures(evidence, gain, words, not_words):
     assert "1. abacus, 1 cores" in page
 
 
+def test_main_tables_of_several_lengths_are_told_apart(evidence):
+    short, long = (made(gain)["main_table"] for gain in (5.0, -5.0))
+    page = evidence.page(
+        {
+            "main_table": short | {"settings": {"steps": 400}},
+            "main_table-long": long | {"settings": {"steps": 3000}},
+        }
+    )
+    assert "simclr, 400 steps, 5 images of X a class: x+simcore beats x+random" in page
+    assert "simclr, 3,000 steps, 5 images of X a class: x+simcore is worse than x+random" in page
+
+
 def test_costs_are_told(evidence):
     page = evidence.page(costs())
     for told in (

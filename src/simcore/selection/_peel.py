@@ -18,7 +18,7 @@ from simcore.errors import SimcoreError, SimcoreWarning, UsageError
 from simcore.selection._queues import Mask, MatrixScores, Queues, Rows, Scores
 from simcore.selection._threads import threaded
 
-MAX_ROUNDS_AT_ONCE = 128
+MAX_ROUNDS_AT_ONCE = 256
 
 
 def peel(similarity: npt.ArrayLike, *, budget: int, stop_ratio: float | None = None, patience: int = 20) -> Selection:

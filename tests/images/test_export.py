@@ -312,6 +312,19 @@ def test_odd_names_of_classes_and_files(tmp_path):
     assert sorted(content(open_images(tmp_path / "folder"))) == sorted(content(pool))
 
 
+def test_a_class_called_like_the_list_and_a_name_of_many_bytes(tmp_path):
+    long = "\N{MATHEMATICAL BOLD CAPITAL A}" * 60  # 240 bytes: a file can be called so, but not with a rank before it
+    (tmp_path / "odd" / "manifest.csv").mkdir(parents=True)
+    (tmp_path / "odd" / "manifest.csv" / f"{long}.png").write_bytes(encoded(0, "PNG"))
+    images = open_images(tmp_path / "odd")
+    summary = export_images(images, out=tmp_path / "out", quiet=True)
+    back = open_images(summary.source)
+    assert back.classes == ("manifest.csv",)
+    assert back.read(0) == images.read(0)
+    (file,) = (tmp_path / "out" / "manifest.csv~2").iterdir()
+    assert file.name.startswith(f"000000_{long[:40]}.")
+
+
 def test_classes_that_differ_only_in_what_a_folder_cannot_hold(tmp_path):
     (tmp_path / "list.csv").write_text("path,label\na.jpg,F/A\nb.jpg,F_A\nc.jpg,F/A\n")
     for number, name in enumerate("abc"):

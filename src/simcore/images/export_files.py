@@ -20,7 +20,7 @@ from simcore.images.samples import CLASSES_MEMBER
 
 ROWS_PER_GROUP = 1000
 GROUP_BYTES = 512 << 20
-STEM_LENGTH = 80
+STEM_BYTES = 160  # of the 255 that file systems allow; rank and ending come to it
 
 
 class Item(NamedTuple):
@@ -77,7 +77,7 @@ class FolderWriter(Writer):
     COLUMNS = ("path", "label", "rank", "similarity", "round", "cluster", "id", "uri")
 
     def __init__(self, folder: Path, *, width: int) -> None:
-        self._folder, self._width, self._names = folder, width, FolderNames()
+        self._folder, self._width, self._names = folder, width, FolderNames(self.source)
         self._file = (folder / self.source).open("w", encoding="utf-8", errors="surrogateescape", newline="")
         self._list = csv.writer(self._file, lineterminator="\n")
         self._list.writerow(self.COLUMNS)
@@ -210,9 +210,10 @@ def _table(items: list[Item], schema: pa.Schema) -> pa.Table:
 class FolderNames:
     """Folder names for classes: one for each, the class name itself wherever a file system can hold it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *taken: str) -> None:
+        """Leave out names that are ``taken`` already."""
         self._names: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._taken = set(taken)
 
     def name(self, label: str) -> str:
         """Give the folder of a class."""
@@ -240,4 +241,4 @@ def _stem(id: str) -> str:
     """Take from an id what may stand in a file name anywhere."""
     base = id.rstrip("/").rpartition("/")[2]
     stem = f"row{base.rpartition('#')[2]}" if "#" in base else base.rpartition(".")[0] or base
-    return re.sub(r"[^\w.-]+", "_", stem)[:STEM_LENGTH]
+    return re.sub(r"[^\w.-]+", "_", stem).encode()[:STEM_BYTES].decode(errors="ignore")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,6 +229,26 @@ def test_a_folder_with_another_run_is_refused(folder: Folder, tmp_path: Path) ->
         train(images, tmp_path / "run", lr=0.2, resume=True)
     with pytest.raises(SimcoreError, match=r"parents.images was"):
         train(open_images(folder(10, name="more")), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder_that_refuses_the_next(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    with pytest.raises(UsageError, match="no backbone is called 'test_resnt'"):
+        pretrain(SimCLR(), images, backbone="test_resnt", settings=settings(), out=tmp_path / "run", quiet=True)
+    with pytest.raises(SimcoreError, match="training needs at least 2 images"):
+        train(images.take([0]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(images, tmp_path / "run")
+
+
+def test_a_folder_in_which_nothing_was_saved_can_be_begun_anew(folder: Folder, tmp_path: Path) -> None:
+    images = open_images(folder())
+    whole = train(images, tmp_path / "run")
+    (tmp_path / "early").mkdir()
+    shutil.copy(whole.path / "config.yaml", tmp_path / "early")
+    with pytest.raises(SimcoreError, match=r"saved nothing yet: begin anew in it \(--resume\)"):
+        train(images, tmp_path / "early", lr=0.2)
+    assert train(images, tmp_path / "early", lr=0.2, resume=True).config["settings"]["lr"] == 0.2
 
 
 def test_a_run_on_moved_images_goes_on_if_that_is_said(folder: Folder, tmp_path: Path) -> None:

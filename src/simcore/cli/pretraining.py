@@ -131,6 +131,7 @@ def _in_words(args: argparse.Namespace, name: str) -> bool:
 def _resampled(args: argparse.Namespace, settings: PretrainSettings) -> tuple[ImageSource, Resampling]:
     """Give the images of the first coreset, and what chooses the others."""
     from simcore.artifacts import Selection
+    from simcore.backbones.create import check_name
     from simcore.images import open_images
     from simcore.resampling import Resampling, chosen_by
 
@@ -153,6 +154,7 @@ def _resampled(args: argparse.Namespace, settings: PretrainSettings) -> tuple[Im
     )
     if (Path(args.out) / "config.yaml").exists() and not args.resume:  # told before anything is chosen
         raise SimcoreError(f"{args.out}: holds a run already; resume it (--resume) or choose another folder")
+    check_name(args.backbone)
     if coreset is not None:
         return resampling.begin(coreset), resampling
     return resampling.begin_with(args.encoder, device=args.device), resampling

@@ -41,11 +41,13 @@ def open_run(
         if has_state(out):
             raise SimcoreError(f"{out}: holds a checkpoint without config.yaml; choose another folder")
         return run
+    begun = has_state(out) or run.finished  # before the first checkpoint there is nothing to lose
     if not resume:
-        raise SimcoreError(f"{out}: holds a run already; resume it (--resume) or choose another folder")
+        how = "resume it" if begun else "it has saved nothing yet: begin anew in it"
+        raise SimcoreError(f"{out}: holds a run already; {how} (--resume) or choose another folder")
     before = Checkpoint.load(out).config
     changed = _changed(before, run.config)
-    if not changed or not (has_state(out) or run.finished):  # before the first checkpoint there is nothing to lose
+    if not changed or not begun:
         return run
     if _only_dates(before, run.config, changed):
         if moved:

@@ -87,11 +87,9 @@ def pretrain(
     run = open_run(method, images, coreset, backbone, settings, out, resume, sampling, moved)
     finished = resume and run.finished
     fabric.barrier()  # every process has looked at the folder before one writes to it
-    if fabric.is_global_zero and not finished:
-        run.save()
-    elif fabric.is_global_zero and moved:
-        note_moved(run)
     if finished:
+        if fabric.is_global_zero and moved:
+            note_moved(run)
         return run
     method, settings = _rescaled(method, settings, len(images if coreset is None else coreset))
     model = _build(method, backbone, settings, fabric)
@@ -99,6 +97,8 @@ def pretrain(
     look = _probing(model, loader.probe(), settings.probe_every)
     label, quiet = f"pretrain {name_of(method)}", loader.quiet
     with contextlib.closing(loader.batches(coreset, model, resample)) as batches:
+        if fabric.is_global_zero:
+            run.save()  # only now: what cannot be built or fed must not leave a folder that holds a run
         fit(model, batches, settings, fabric=fabric, out=out, resume=resume, label=label, quiet=quiet, on_epoch=look)
     if fabric.is_global_zero:
         described = {key: run.config[key] for key in ("backbone", "image_size", "mean", "std")}

@@ -36,9 +36,10 @@ def main_table(results: Results) -> Told:
 
 
 def gains_told(arms: dict[str, list[Row]]) -> list[str]:
-    """Judge the published arm and the best other one, over all targets and seeds, by the first metric at hand."""
+    """Judge arms against random picks, and those against X, over all targets and seeds, by the first metric at hand."""
     base = next((name for name in arms if plain(name) == "x+random"), None)
     alone = next((name for name in arms if plain(name) == "x"), None)
+    bound = next((name for name in arms if plain(name) == "x+oracle"), None)
     metric = next((m for m in METRICS if all(accuracies(rows, m) for rows in arms.values())), None)
     if base is None or metric is None:
         return []
@@ -47,6 +48,9 @@ def gains_told(arms: dict[str, list[Row]]) -> list[str]:
     told.sort(key=lambda name: -over[name].mean)
     judged = listed([compared(name, over[name], base) for name in told]) if told else ""
     sentences = [f"{judged} in {metric} accuracy."] if judged else []
+    if bound is not None:
+        gain = Interval.of(paired(accuracies(arms[bound], metric), accuracies(arms[base], metric)))
+        sentences.append(f"With its classes picked by hand, {compared(bound, gain, base)}.")
     if alone is not None:
         gain = Interval.of(paired(accuracies(arms[base], metric), accuracies(arms[alone], metric)))
         sentences.append(capital(compared(base, gain, alone)) + ".")

@@ -142,8 +142,8 @@ def seeds(values: list[float]) -> list[dict[str, float]]:
 
 
 def accuracies(gain: float) -> list[dict]:
-    """Rows of the main table: two targets, three arms, three seeds."""
-    arms = {"x": 0.0, "x+random": 2.0, "x+simcore": 2.0 + gain}
+    """Rows of the main table: two targets, four arms, three seeds."""
+    arms = {"x": 0.0, "x+random": 2.0, "x+simcore": 2.0 + gain, "x+oracle": 2.0 + 2 * gain}
     return [
         {"target": target, "per_class": 5, "arm": arm, "seed": seed, "method": "simclr"}
         | {"linear": 20 + over + 0.1 * seed * len(arm), "knn": 21 + over, "picked": 50}
@@ -212,6 +212,7 @@ def test_sentences_change_with_the_figures(evidence, gain, words, not_words):
     def sentences(alone: str, of_group: str) -> tuple[str, ...]:
         return (
             f"x+simcore {alone} x+random",
+            f"picked by hand, x+oracle {alone} x+random",
             f": {of_group} labels alone: fixmatch ({gain:+.1f} ",
             f": {of_group} plain: dividemix ({gain:+.1f} ",
             f"badge {alone} random",

@@ -76,11 +76,12 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
         "probe_every": 0,
         "precision": args.precision,
     }
+    pool, test = pool_and_test(group, args.held_out)
     tree = {
         "target": group.target,
-        "pool": group.pool + (f"#limit-per-class={TRAIN_PER_CLASS - args.held_out}" if args.held_out else ""),
+        "pool": pool,
         "train": dataclasses.replace(group, per_class=100).target,
-        "test": test_of(group, args.held_out),
+        "test": test,
         "seeds": args.seeds,
         "retrieval": {"method": "simclr", **METHODS["simclr"], **training},
         "embed": {"num_workers": 0},
@@ -96,11 +97,12 @@ def recipe_of(args: argparse.Namespace, target: str, group: Group, method: str) 
     return Recipe.load(place, out=place.with_suffix(""))
 
 
-def test_of(group: Group, num_held_out: int) -> str:
-    """Give the validation images of the target's classes, or the last train images of each."""
+def pool_and_test(group: Group, num_held_out: int) -> tuple[str, str]:
+    """Give all train images and the validation images of the target's classes, or with some held out those instead."""
     if not num_held_out:
-        return group.test
-    return dataclasses.replace(group, per_class=TRAIN_PER_CLASS - num_held_out).held_out
+        return group.pool, group.test
+    kept = TRAIN_PER_CLASS - num_held_out
+    return f"{group.pool}#limit-per-class={kept}", dataclasses.replace(group, per_class=kept).held_out
 
 
 def share_of_classes(coreset: Path, labels: frozenset[int]) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def row_of(recipe: Recipe, arm: str, seed: int, labels: frozenset[int]) -> dict[
 def write(args: argparse.Namespace, found: dict[tuple[str, str], list[dict[str, Any]]]) -> None:
     """Renew the result file; rows of targets, sizes, methods and arms not asked for stay, if made in the same way."""
     settings = {name: getattr(args, name) for name in SETTINGS} | {"methods": METHODS}
-    settings |= {"held_out": args.held_out} if args.held_out else {}
+    settings |= {"held_out": args.held_out} if args.held_out else {}  # files without say nothing of it
     before = json.loads(args.out.read_text()) if args.out.is_file() else {}
     kept = before["rows"] if before.get("settings") == settings else []
     rows = [
@@ -180,7 +182,7 @@ def _run(stage: Any, recipe: Recipe, of: str) -> None:
 
 
 def changed(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
-    """Write the flags that decide the figures of every row, where they are not the defaults."""
+    """Write the flags that decide what a row comes to, where they are not the defaults."""
     names = [name for name in (*SETTINGS, "per_class", "held_out") if getattr(args, name) != parser.get_default(name)]
     return "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in names)
 

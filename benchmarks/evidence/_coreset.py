@@ -35,25 +35,29 @@ def main_table(results: Results) -> Told:
     return Told(" ".join(answers), tuple(table for table in tables if table))
 
 
+def arm_called(arms: Iterable[str], wanted: str) -> str | None:
+    return next((name for name in arms if plain(name) == wanted), None)
+
+
 def gains_told(arms: dict[str, list[Row]]) -> list[str]:
     """Judge arms against random picks, and those against X, over all targets and seeds, by the first metric at hand."""
-    base = next((name for name in arms if plain(name) == "x+random"), None)
-    alone = next((name for name in arms if plain(name) == "x"), None)
-    bound = next((name for name in arms if plain(name) == "x+oracle"), None)
+    base, alone, picked = (arm_called(arms, name) for name in ("x+random", "x", "x+oracle"))
     metric = next((m for m in METRICS if all(accuracies(rows, m) for rows in arms.values())), None)
     if base is None or metric is None:
         return []
-    told = [name for name in arms if name not in (base, alone) and "oracle" not in plain(name)]
-    over = {name: Interval.of(paired(accuracies(arms[name], metric), accuracies(arms[base], metric))) for name in told}
-    told.sort(key=lambda name: -over[name].mean)
-    judged = listed([compared(name, over[name], base) for name in told]) if told else ""
-    sentences = [f"{judged} in {metric} accuracy."] if judged else []
-    if bound is not None:
-        gain = Interval.of(paired(accuracies(arms[bound], metric), accuracies(arms[base], metric)))
-        sentences.append(f"With its classes picked by hand, {compared(bound, gain, base)}.")
+
+    def gain(name: str, over: str) -> Interval:
+        return Interval.of(paired(accuracies(arms[name], metric), accuracies(arms[over], metric)))
+
+    gains = {name: gain(name, base) for name in arms if name not in (base, alone, picked)}
+    told = sorted(gains, key=lambda name: -gains[name].mean)
+    sentences = (
+        [f"{listed([compared(name, gains[name], base) for name in told])} in {metric} accuracy."] if told else []
+    )
+    if picked is not None:
+        sentences.append(f"With its classes picked by hand, {compared(picked, gain(picked, base), base)}.")
     if alone is not None:
-        gain = Interval.of(paired(accuracies(arms[base], metric), accuracies(arms[alone], metric)))
-        sentences.append(capital(compared(base, gain, alone)) + ".")
+        sentences.append(capital(compared(base, gain(base, alone), alone)) + ".")
     return sentences
 
 
@@ -82,7 +86,7 @@ def accuracy_table(arms: dict[str, list[Row]]) -> str:
 
 def gain_table(arms: dict[str, list[Row]]) -> str:
     """Gains over random picks with the same target and seed; over all, the pairs of all targets make one interval."""
-    base = next((name for name in arms if plain(name) == "x+random"), None)
+    base = arm_called(arms, "x+random")
     if base is None:
         return ""
     lines = []
